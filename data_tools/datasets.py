@@ -1,0 +1,97 @@
+"""Readers of the official files: one small function a format. Each gives images N x C x H x W and labels N, uint8.
+
+Formats: CIFAR binary version (www.cs.toronto.edu/~kriz/cifar.html: label bytes, then 1,024 red, green and blue pixels a
+record) and MNIST idx (big-endian magic number and dimensions, then bytes).
+"""
+
+import hashlib
+
+import numpy as np
+import sources
+
+from hkd.cli import UserError
+
+
+def read_dataset(facts, files, trust=False):
+    """((train images, labels), (test images, labels), official) from the unpacked files of read_files.
+
+    A file of the official size with other bytes is damaged, and refused, unless `trust`; one of another size is somebody's
+    own data set in the official layout: read, and not `official`.
+    """
+    official = True
+    for name, member in sources.MEMBERS[facts.name].items():
+        content = files[name]
+        if len(content) == member.size and hashlib.sha256(content).hexdigest() == member.sha256:
+            continue
+        official = False
+        if len(content) == member.size and not trust:
+            raise UserError(
+                f"{name}: has the official size but not the official content (sha256 should be {member.sha256[:12]}...): "
+                f"damaged? get it again, or say --trust to use it as it is"
+            )
+    train, test = READERS[facts.name](facts, files)
+    for (images, labels), names in ((train, "training"), (test, "test")):
+        check(facts, images, labels, names)
+    return train, test, official
+
+
+def check(facts, images, labels, which):
+    if len(images) != len(labels):
+        raise UserError(f"{facts.name}: {len(images)} {which} images but {len(labels)} labels: expected as many of each")
+    if len(images) == 0:
+        raise UserError(f"{facts.name}: no {which} images at all: expected {facts.train_images if which == 'training' else facts.test_images}")
+    if labels.max() >= facts.classes:
+        where = int(np.argmax(labels >= facts.classes))
+        raise UserError(
+            f"{facts.name}: {which} image {where} has label {labels[where]}: expected 0 to {facts.classes - 1}"
+        )
+
+
+def read_cifar10(facts, files):
+    train = [_records(name, files[name], 1) for name in sources.CIFAR10 if name.startswith("data_batch")]
+    images = np.concatenate([images for images, _ in train])
+    labels = np.concatenate([labels for _, labels in train])
+    return (images, labels), _records("test_batch.bin", files["test_batch.bin"], 1)
+
+
+def read_cifar100(facts, files):
+    # Two label bytes, coarse then fine; the 100 classes are the fine ones.
+    return _records("train.bin", files["train.bin"], 2), _records("test.bin", files["test.bin"], 2)
+
+
+def _records(name, content, label_bytes):
+    """CIFAR records: `label_bytes` labels (the last one counts), then 3 x 32 x 32 pixels."""
+    size = label_bytes + 3 * 32 * 32
+    if len(content) % size:
+        raise UserError(f"{name}: {len(content)} bytes is no multiple of the record size {size}: cut short? get it again")
+    records = np.frombuffer(content, np.uint8).reshape(-1, size)
+    return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1]
+
+
+def read_mnist(facts, files):
+    splits = []
+    for prefix in ("train", "t10k"):
+        images = _idx(f"{prefix}-images-idx3-ubyte", files, 3)
+        labels = _idx(f"{prefix}-labels-idx1-ubyte", files, 1)
+        if images.shape[1:] != (facts.size, facts.size):
+            raise UserError(
+                f"{prefix}-images-idx3-ubyte: images of {images.shape[1]} x {images.shape[2]}: expected {facts.size} x {facts.size}"
+            )
+        splits.append((images[:, None], labels))
+    return splits
+
+
+def _idx(name, files, dimensions):
+    """An idx array of unsigned bytes: magic 0x0000 08 dd, then dd big-endian 32-bit sizes, then the bytes."""
+    content = files[name]
+    header = 4 + 4 * dimensions
+    if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
+        raise UserError(f"{name}: starts with {content[:4].hex() or 'nothing'}: expected the idx magic 000008{dimensions:02x}")
+    shape = np.frombuffer(content[4:header], ">u4").astype(int)
+    expected = header + int(np.prod(shape))
+    if len(content) != expected:
+        raise UserError(f"{name}: {len(content)} bytes, but its header promises {expected}: cut short? get it again")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+READERS = {"cifar10": read_cifar10, "cifar100": read_cifar100, "mnist": read_mnist, "fashion-mnist": read_mnist}

@@ -1,0 +1,194 @@
+"""Writes a data set's LMDBs, mean files and manifest from its official archive.
+
+    python data_tools/make_lmdb.py --dataset cifar10 [--source PATH] [--out data/cifar10] [--pad 4] [--seed 1]
+
+    train_lmdb               Datum, uint8, channels x height x width (red, green, blue), zero-padded, shuffled by --seed
+    test_lmdb                the same without padding, in the official order
+    mean_train.binaryproto   per-pixel mean of the training images, of the padded size, 0 in the padding: a padded pixel
+    mean_test.binaryproto    minus its mean is exactly 0, as in He et al. 2016 (none for MNIST: no preprocessing there)
+    manifest.json            counts, seed, padding, checksums
+
+Random crops and mirroring are Caffe's own, at training time (transform_param). Everything is written beside --out under
+another name and renamed at the end.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+from hkd.cli import ROOT, UserError, run, use_project_python  # noqa: E402
+
+if __name__ == "__main__":
+    use_project_python()
+
+import archives  # noqa: E402
+import datasets  # noqa: E402
+import lmdb  # noqa: E402
+import numpy as np  # noqa: E402
+import sources  # noqa: E402
+from caffe.proto import caffe_pb2  # noqa: E402
+from filelock import FileLock  # noqa: E402
+from rich.progress import track  # noqa: E402
+
+from hkd import data  # noqa: E402
+
+LARGEST_FILE = 200_000_000
+"""Bytes of the largest file that any of the data sets holds, with room: an archive may not unpack to more."""
+IMAGES_A_TRANSACTION = 4096
+
+
+def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet=False):
+    """Builds data set `facts` into folder `out` (default data/NAME) and returns its manifest.
+
+    Does nothing if the same build is there already. Raises UserError for bad input, leaving `out` as it was.
+    """
+    out = Path(out or ROOT / "data" / facts.name).absolute()
+    pad = facts.pad if pad is None else pad
+    if not 0 <= pad <= facts.size:
+        raise UserError(f"--pad {pad}: expected 0 to {facts.size} pixels for {facts.name}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_name(f".{out.name}.lock")):
+        standing = _standing(out, facts, source, pad, seed)
+        if standing:
+            return standing
+        partial = out.with_name(f".{out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
+        try:
+            _build(facts, source, partial, pad, seed, trust, quiet)
+            partial.rename(out)
+        except lmdb.Error as error:
+            raise UserError(f"{partial}: cannot be written ({error}): is the disk full? make room and try again") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return data.read_manifest(out, facts)
+
+
+def _standing(out, facts, source, pad, seed):
+    """The manifest of the same data set built before, or None. Anything else at `out` is not ours to overwrite."""
+    if not out.exists():
+        return None
+    manifest = data.read_manifest(out, facts)
+    if manifest is None:
+        raise UserError(f"{data.shown(out)} exists and was not written by make_lmdb.py: name another folder with --out")
+    for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed)):
+        if have != want:
+            raise UserError(f"{data.shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
+    if source is not None and json.loads((out / "manifest.json").read_text())["source"] != str(Path(source).absolute()):
+        raise UserError(f"{data.shown(out)} was built from another source: name another --out, or delete it")
+    print(f"{data.shown(out)} is built already: {manifest.train_images:,} + {manifest.test_images:,} images")
+    return manifest
+
+
+def _build(facts, source, folder, pad, seed, trust, quiet):
+    source = Path(source) if source is not None else default_source(facts)
+    files, source_sha256 = archives.read_files(source, list(sources.MEMBERS[facts.name]), LARGEST_FILE)
+    train, test, official = datasets.read_dataset(facts, files, trust)
+    del files
+    if not official:
+        print(
+            f"note: {source} is not the official {facts.title}: {len(train[1]):,} + {len(test[1]):,} images "
+            f"(official: {facts.train_images:,} + {facts.test_images:,})",
+            file=sys.stderr,
+        )
+    folder.mkdir()
+    order = np.random.default_rng(seed).permutation(len(train[1]))
+    digest = hashlib.sha256()
+    write_lmdb(folder / "train_lmdb", *train, order, pad, digest, quiet)
+    write_lmdb(folder / "test_lmdb", *test, np.arange(len(test[1])), 0, digest, quiet)
+    if facts.mean:
+        mean = train[0].mean(axis=0, dtype=np.float64).astype(np.float32)
+        write_mean(folder / "mean_train.binaryproto", np.pad(mean, ((0, 0), (pad, pad), (pad, pad))))
+        write_mean(folder / "mean_test.binaryproto", mean)
+    manifest = {
+        "dataset": facts.name,
+        "train": _counts(facts, train[1]) | {"size": facts.size + 2 * pad},
+        "test": _counts(facts, test[1]) | {"size": facts.size},
+        "channels": ["red", "green", "blue"] if facts.channels == 3 else ["grey"],
+        "layout": "Datum: uint8, channels x height x width",
+        "pad": pad,
+        "seed": seed,
+        "official": official,
+        "source": str(source.absolute()),
+        "source_sha256": source_sha256,
+        "pixels_sha256": digest.hexdigest(),
+        "bytes": {file: (folder / file).stat().st_size for file in data.FILES + data.MEAN_FILES if (folder / file).exists()},
+    }
+    with (folder / "manifest.json").open("w") as stream:
+        stream.write(json.dumps(manifest, indent=1) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def default_source(facts):
+    """Debian's package for Fashion-MNIST, else a download."""
+    packaged = Path(sources.FASHION_MNIST_PACKAGE)
+    if facts.name == "fashion-mnist" and packaged.is_dir():
+        return packaged
+    from fetch import fetch
+
+    return fetch(facts.name, ROOT / "data/downloads" / facts.name)
+
+
+def write_lmdb(path, images, labels, order, pad, digest, quiet):
+    """images N x C x H x W and labels N, uint8, written in `order` with `pad` zero pixels on each side; every label and
+    padded pixel goes into `digest`. Keys are the positions, so that a cursor reads them in order.
+    """
+    _, channels, height, width = images.shape
+    padded = np.zeros((channels, height + 2 * pad, width + 2 * pad), np.uint8)
+    inner = padded[:, pad : pad + height, pad : pad + width]
+    datum = caffe_pb2.Datum(channels=channels, height=padded.shape[1], width=padded.shape[2])
+    # A value over half a page lies in whole pages of its own.
+    map_size = len(order) * (padded.size // 4096 + 2) * 4096 + (64 << 20)
+    with lmdb.open(str(path), map_size=map_size, sync=False, lock=False, mode=0o644) as environment:
+        starts = range(0, len(order), IMAGES_A_TRANSACTION)
+        for start in track(starts, description=path.name, disable=quiet or not sys.stdout.isatty(), transient=True):
+            with environment.begin(write=True) as transaction:
+                for position in range(start, min(start + IMAGES_A_TRANSACTION, len(order))):
+                    index = order[position]
+                    inner[...] = images[index]
+                    datum.data = padded.tobytes()
+                    datum.label = int(labels[index])
+                    digest.update(bytes((datum.label,)))
+                    digest.update(datum.data)
+                    transaction.put(b"%08d" % position, datum.SerializeToString(), append=True)
+        environment.sync(True)
+
+
+def write_mean(path, mean):
+    """mean: C x H x W, float32, as Caffe's own compute_image_mean writes it."""
+    channels, height, width = mean.shape
+    blob = caffe_pb2.BlobProto(num=1, channels=channels, height=height, width=width, data=mean.ravel())
+    path.write_bytes(blob.SerializeToString())
+
+
+def _counts(facts, labels):
+    return {"images": len(labels), "per_class": np.bincount(labels, minlength=facts.classes).tolist()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Write a data set's LMDBs, mean files and manifest.")
+    parser.add_argument("--dataset", required=True, metavar="{" + ",".join(data.DATASETS) + "}")
+    parser.add_argument("--source", help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: download")
+    parser.add_argument("--out", help="default: data/NAME")
+    parser.add_argument("--pad", type=int, help="zero pixels on each side of a training image; default: 4 for CIFAR, else 0")
+    parser.add_argument("--seed", type=int, default=1, help="of the shuffle; default 1")
+    parser.add_argument("--trust", action="store_true", help="use files whose content is not the official one")
+    options = parser.parse_args()
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed}: expected 0 or more")
+    # `kill` ends the build like Ctrl-C does: the partial folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    facts = data.dataset(options.dataset)
+    manifest = make_lmdb(facts, options.source, options.out, options.pad, options.seed, options.trust)
+    print(f"{data.shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
+          f"pixels sha256 {manifest.pixels[:12]}")
+
+
+if __name__ == "__main__":
+    run(main)

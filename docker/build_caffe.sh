@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Builds BVLC Caffe (pycaffe and the `caffe` binary) into a Python's environment. `make setup` and the Dockerfile both
+# run this and nothing else. Does nothing, in well under a second, when the same build is already there.
+#
+#   docker/build_caffe.sh [PYTHON]        PYTHON defaults to .venv/bin/python; NumPy 1 and protobuf must be in it
+#
+# Settings, by environment:
+#   CAFFE_CUDA=1        compile the GPU code too (needs nvcc)        CAFFE_MARCH=native   -march for the CPU code
+#   CAFFE_SDIST=FILE    use this archive, download nothing           BUILD_DIR=DIR        default: build/caffe
+#   CAFFE_CUDA_ARCHITECTURES="80-real;90"                            JOBS=N               default: all cores
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+recipe=$root/docker/caffe
+python=${1:-$root/.venv/bin/python}
+build=${BUILD_DIR:-$root/build/caffe}
+cuda=${CAFFE_CUDA:-0}
+march=${CAFFE_MARCH:-}
+
+# BVLC/caffe at 9b89154, as an archive on PyPI. Its later versions are other forks: never raise this.
+package=brocolli-caffe
+version=3.0.0
+sha256=ad7ba487552f4343df25044a9fa14812a96add48ea2ff993b53bf2dafe8248e2
+upstream=BVLC/caffe@9b89154
+
+fail() { echo "build_caffe.sh: error: $*" >&2; exit 1; }
+
+[ -x "$(command -v "$python")" ] || fail "no Python at $python: run 'make setup', or name one: docker/build_caffe.sh PYTHON"
+case $cuda in 0|1) ;; *) fail "CAFFE_CUDA=$cuda: must be 0 or 1" ;; esac
+
+# --- the stamp: everything that the result depends on ---------------------------------------------------------------
+site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
+stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$cuda" "$march" "${CAFFE_CUDA_ARCHITECTURES:-}" "$site"; } | sha256sum | cut -d' ' -f1)
+if [ -x "$bin/caffe" ] && [ -f "$site/caffe/_caffe.so" ] && grep -qs "\"$stamp\"" "$site/caffe/build_info.json"; then
+  echo "Caffe is built already ($site/caffe)"
+  exit 0
+fi
+
+# --- what must be there before we start -------------------------------------------------------------------------------
+for tool in g++:g++ cmake:cmake make:make protoc:protobuf-compiler patch:patch pkg-config:pkg-config; do
+  command -v "${tool%%:*}" >/dev/null || fail "${tool%%:*} is not installed: apt-get install ${tool#*:} (or 'make setup' as root)"
+done
+missing=$("$root/docker/packages.sh" missing)
+[ -z "$missing" ] || fail "Debian packages are missing: apt-get install" $missing
+minor=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
+if ! ls /usr/lib/*/libboost_python"$minor".so >/dev/null 2>&1; then
+  have=$(ls /usr/lib/*/libboost_python3*.so 2>/dev/null | sed -E 's/.*python3([0-9]+)\.so/3.\1/' | sort -u | paste -sd' ')
+  fail "$python is Python ${minor:0:1}.${minor:1}, Boost.Python here is for ${have:-none}: make setup PYTHON=/usr/bin/python${have%% *}"
+fi
+"$python" -c 'import numpy; raise SystemExit(numpy.__version__.split(".")[0] != "1")' 2>/dev/null ||
+  fail "$python has no NumPy 1, which pycaffe is written for: run 'make setup', or pip install 'numpy<2'"
+[ "$cuda" = 0 ] || command -v nvcc >/dev/null || fail "CAFFE_CUDA=1 needs nvcc on PATH: install the CUDA toolkit, or build without CAFFE_CUDA"
+
+mkdir -p "$build" || fail "cannot write to $build: set BUILD_DIR to a folder that you own"
+# Two builds in one folder would tear each other's files.
+exec 9>"$build/.lock"
+flock -n 9 || fail "another build runs in $build: wait for it, or set BUILD_DIR"
+
+# --- the source: fetched, checked, unpacked, patched ------------------------------------------------------------------
+archive=${CAFFE_SDIST:-$build/$package-$version.tar.gz}
+checked() { [ "$(sha256sum <"$archive" | cut -d' ' -f1)" = "$sha256" ]; }
+if [ -n "${CAFFE_SDIST:-}" ]; then
+  [ -f "$archive" ] || fail "CAFFE_SDIST=$archive: no such file"
+elif ! { [ -f "$archive" ] && checked; }; then
+  rm -f "$archive"
+  # --require-hashes: pip looks at nothing of the archive before its checksum is right.
+  echo "$package==$version --hash=sha256:$sha256" >"$build/source.txt"
+  "$python" -m pip download --quiet --no-deps --no-binary :all: --require-hashes -d "$build" -r "$build/source.txt" >"$build/download.log" 2>&1 ||
+    fail "cannot get $package==$version from PyPI ($(grep -m1 -iE 'hash|error|could not' "$build/download.log" | head -c 200); log: $build/download.log): check the network, or set CAFFE_SDIST=FILE"
+fi
+checked || fail "$archive: wrong checksum (sha256 must be $sha256): delete it and try again"
+
+source=$build/source-${stamp:0:12}
+if [ ! -d "$source" ]; then
+  echo "unpacking $upstream"
+  find "$build" -maxdepth 1 \( -name 'source-*' -o -name 'objects-*' -o -name unpack \) -exec rm -rf {} +
+  mkdir "$build/unpack"
+  tar -xzf "$archive" -C "$build/unpack" --strip-components=1 || fail "$archive: cannot be unpacked into $build (is the disk full?)"
+  rm -rf "$build/unpack/.git"
+  for hunk in "$recipe"/*.patch; do
+    patch --quiet --batch -d "$build/unpack" -p1 <"$hunk" >"$build/patch.log" 2>&1 || fail "$hunk does not apply: see $build/patch.log"
+  done
+  mv "$build/unpack" "$source"
+fi
+
+# --- compile ------------------------------------------------------------------------------------------------------------
+objects=$build/objects-${stamp:0:12}
+log=$build/build.log
+echo "compiling Caffe (2-3 minutes on 2 cores$([ "$cuda" = 1 ] && echo ', about 10 with CUDA'); log: $log)"
+{
+  cmake -S "$recipe" -B "$objects" -DCMAKE_BUILD_TYPE=Release -DCAFFE_SOURCE="$source" -DCAFFE_PYTHON="$python" \
+        -DCAFFE_CUDA="$cuda" -DCAFFE_MARCH="$march" -DCMAKE_CUDA_ARCHITECTURES="${CAFFE_CUDA_ARCHITECTURES:-}" \
+        -DCMAKE_INSTALL_PREFIX="$objects/install" &&
+  cmake --build "$objects" -j"${JOBS:-$(nproc)}" &&
+  cmake --install "$objects"
+} >"$log" 2>&1 || fail "the compilation failed: $(grep -m1 -E 'error|Error|No space' "$log" | head -c 300); whole log: $log"
+
+# --- into the environment: the stamp last, so that a half-copied build is never taken for a whole one --------------------
+rm -rf "$site/caffe" || fail "cannot write to $site: run as the user who owns the environment"
+cp -r "$objects/install/python/caffe" "$site/caffe"
+install -m 755 "$objects/install/bin/caffe" "$bin/caffe"
+"$python" -c 'import caffe' 2>"$build/import.log" || fail "Caffe was built, but $python cannot import it: $(tail -1 "$build/import.log")"
+cat >"$site/caffe/build_info.json.new" <<INFO
+{"stamp": "$stamp",
+ "source": "$upstream ($package $version)",
+ "patches": [$(cd "$recipe" && ls ./*.patch | sed 's|^\./\(.*\)$|"\1"|' | paste -sd,)],
+ "cuda": $([ "$cuda" = 1 ] && echo true || echo false),
+ "march": "${march:-generic}",
+ "compiler": "$(g++ -dumpfullversion -dumpversion | head -1)",
+ "openblas": "$(pkg-config --modversion openblas)",
+ "protobuf": "$(protoc --version | cut -d' ' -f2)"}
+INFO
+mv "$site/caffe/build_info.json.new" "$site/caffe/build_info.json"
+rm -rf "$objects" "$source"
+echo "Caffe is ready: $bin/caffe and $site/caffe"

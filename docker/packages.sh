@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Reads docker/packages.txt.   packages.sh list | missing | install
+set -euo pipefail
+
+list=$(dirname "${BASH_SOURCE[0]}")/packages.txt
+names() { sed -E 's/[[:space:]]*#.*//; /^$/d' "$list"; }
+
+# A name per line that dpkg does not have fully installed. Where there is no dpkg we cannot know, and say so.
+missing() {
+  command -v dpkg-query >/dev/null || { echo "packages.sh: no dpkg here: see docker/packages.txt for what Caffe needs" >&2; return; }
+  names | while read -r name; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || echo "$name"
+  done
+}
+
+case ${1:-} in
+  list) names ;;
+  missing) missing ;;
+  install)
+    needed=$(missing | paste -sd' ')
+    [ -n "$needed" ] || exit 0
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+      command -v sudo >/dev/null && sudo -n true 2>/dev/null || {
+        echo "packages.sh: error: these Debian packages are missing, and this is not root: sudo apt-get install --no-install-recommends $needed" >&2
+        exit 1
+      }
+      as_root=(sudo)
+    fi
+    echo "installing Debian packages: $needed"
+    export DEBIAN_FRONTEND=noninteractive
+    "${as_root[@]}" apt-get update -qq &&
+      "${as_root[@]}" apt-get install -y -qq --no-install-recommends $needed >/dev/null || {
+        echo "packages.sh: error: apt-get could not install: $needed" >&2
+        exit 1
+      }
+    ;;
+  *) echo "usage: packages.sh list | missing | install" >&2; exit 2 ;;
+esac

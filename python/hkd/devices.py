@@ -1,0 +1,75 @@
+"""Where Caffe computes: the GPU when Caffe was built for it and one is there, else the CPU. Never a guess: asked first,
+because Caffe aborts the process on the first use of a GPU that it does not have.
+"""
+
+import ctypes
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from hkd.cli import UserError
+
+
+@dataclass(frozen=True)
+class Device:
+    """gpu: its number, or None for the CPU. threads: of the BLAS on a CPU. why: the reason, for the user."""
+
+    gpu: int | None
+    threads: int
+    why: str
+
+    def __str__(self):
+        return f"GPU {self.gpu} ({self.why})" if self.gpu is not None else f"CPU, {self.threads} threads ({self.why})"
+
+
+def choose(gpu=None, cpu=False, threads=None):
+    """The device for --gpu N, --cpu or neither. Raises UserError where --gpu cannot be had."""
+    threads = threads or int(os.environ.get("OPENBLAS_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    if threads < 1:
+        raise UserError(f"--threads {threads}: expected 1 or more")
+    if cpu:
+        return Device(None, threads, "--cpu")
+    built = caffe_build()["cuda"]
+    if gpu is None:
+        if not built:
+            return Device(None, threads, "this Caffe was built without CUDA")
+        return Device(0, threads, "the first one") if gpu_count() else Device(None, threads, "no NVIDIA GPU here")
+    if not built:
+        raise UserError(f"--gpu {gpu}: this Caffe was built without CUDA: run CAFFE_CUDA=1 make setup, or use --cpu")
+    count = gpu_count()
+    if not 0 <= gpu < count:
+        raise UserError(f"--gpu {gpu}: the NVIDIA driver shows {count} GPUs, numbered from 0: choose another, or use --cpu")
+    return Device(gpu, threads, "--gpu")
+
+
+def gpu_count():
+    """How many GPUs NVIDIA's driver shows; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def caffe_build():
+    """What docker/build_caffe.sh says of the Caffe that is imported: source, patches, flags. {} but for cuda: false for
+    a Caffe that it did not build."""
+    import importlib.util
+
+    info = Path(importlib.util.find_spec("caffe").origin).with_name("build_info.json")
+    return {"cuda": False} | (json.loads(info.read_text()) if info.exists() else {})
+
+
+def use(device):
+    """Switches this process's Caffe to `device`."""
+    import caffe
+
+    if device.gpu is None:
+        caffe.set_mode_cpu()
+    else:
+        caffe.set_device(device.gpu)
+        caffe.set_mode_gpu()

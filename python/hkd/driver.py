@@ -1,0 +1,213 @@
+"""From a stage that was asked for to a stage that is trained: the data set, the plan, each stage in its own process."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hkd import data, generated, plans, records
+from hkd.cli import ROOT, UserError, fail
+from hkd.data import shown
+from hkd.training import Job
+
+FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: folders, device, and what the command line says of the display."""
+
+    runs: Path
+    data: Path | None  # None: data/NAME in the checkout
+    device: object
+    verbose: bool = False
+    snapshot_seconds: float = 60.0
+
+    def data_folder(self, stage):
+        return self.data or ROOT / "data" / stage.experiment.dataset
+
+
+def run_stage(stage, options, dry_run=False, prepare_only=False):
+    """Trains `stage` and before it every stage that it needs and that is not finished. Returns an exit code."""
+    generated.refuse_edited(stage)
+    folder = options.data_folder(stage)
+    manifest = data.read_manifest(folder, stage.experiment.facts)
+    print_plan(stage, options, manifest)
+    if dry_run:
+        return 0
+    if manifest is None:
+        manifest = build_data(stage, folder)
+    check_data(stage, manifest)
+    for needed in plans.lineage(stage):
+        state = records.state(needed.folder(options.runs), digest(needed, options, manifest))
+        if state.status == "finished":
+            continue
+        if state.status == "changed":
+            set_aside(needed.folder(options.runs))
+        last = needed == stage
+        print(f"{needed.name}: {needed.iterations:,} iterations", flush=True)
+        code = spawn(needed, options, prepare_only and last)
+        if code:
+            return code
+    where = stage.folder(options.runs)
+    if prepare_only:
+        print(f"ready: caffe train -solver {shown(where)}/solver.prototxt -weights {shown(where)}/init.caffemodel")
+    else:
+        print_result(stage, records.read_record(where), where)
+    return 0
+
+
+def check_data(stage, manifest):
+    facts = stage.experiment.facts
+    if manifest.pad != facts.pad:
+        raise UserError(
+            f"{shown(manifest.folder)} was built with --pad {manifest.pad}, {facts.title}'s networks need {facts.pad}: "
+            f"build it again, or name another folder with --data"
+        )
+    if stage.experiment.batch > manifest.train_images:
+        raise UserError(f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}")
+
+
+def digest(stage, options, manifest):
+    """The stage's digest as of now; None while a parent is not finished, or the data set is not there."""
+    if manifest is None:
+        return None
+    parents = {}
+    for role, parent in stage.parents.items():
+        state = records.state(parent.folder(options.runs), digest(parent, options, manifest))
+        if state.status != "finished":
+            return None
+        parents[role] = state.final_sha256
+    return stage.digest(manifest, parents)
+
+
+def set_aside(folder):
+    """Keeps what a stage was before it changed, under a name that no stage has."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    print(f"{shown(folder)} was made from other settings, images or weights: kept as {aside.name}", flush=True)
+
+
+def build_data(stage, folder):
+    name = stage.experiment.dataset
+    print(f"{shown(folder)} is not there: building it", flush=True)
+    command = [sys.executable, str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
+    if subprocess.run(command).returncode:
+        raise UserError(
+            f"no {stage.experiment.facts.title} in {shown(folder)}: get its official archive, then "
+            f"python data_tools/make_lmdb.py --dataset {name} --source ARCHIVE --out {shown(folder)}"
+        )
+    return data.read_manifest(folder, stage.experiment.facts)
+
+
+# --- the process of a stage ---------------------------------------------------------------------------------------------
+
+
+def spawn(stage, options, prepare_only=False):
+    """Trains one stage in a process of its own and returns its exit code, having said in one line what went wrong."""
+    job = Job(
+        experiment=stage.experiment.name,
+        changes=tuple(stage_changes(stage)),
+        method=stage.method,
+        part_index=stage.part_index,
+        net=stage.net,
+        scale=stage.scale,
+        seed=stage.seed,
+        runs=str(Path(options.runs).absolute()),
+        data=str(Path(options.data_folder(stage)).absolute()),
+        gpu=options.device.gpu,
+        threads=options.device.threads,
+        why=options.device.why,
+        verbose=options.verbose,
+        snapshot_seconds=options.snapshot_seconds,
+        prepare_only=prepare_only,
+    )
+    threads = str(options.device.threads)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "python"), "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    child = subprocess.Popen([sys.executable, "-m", "hkd.training"], stdin=subprocess.PIPE, text=True, env=environment)
+    # A terminal's Ctrl-C reaches the child by itself; `kill` and `docker stop` reach only this process.
+    previous = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN if os.isatty(0) else lambda *_: child.send_signal(signal.SIGINT)),
+    }
+    try:
+        child.stdin.write(json.dumps(asdict(job)))
+        child.stdin.close()
+        code = child.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if code < 0:
+        return fail(last_words(stage.folder(options.runs) / "caffe.log", -code), code=128 - code)
+    return code
+
+
+def stage_changes(stage):
+    from hkd import experiments
+
+    return [experiments.setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
+
+
+def last_words(log, number):
+    """One line for a process that a signal ended: Caffe's last fatal line where there is one."""
+    fatal = None
+    if log.exists():
+        this_session = log.read_text(errors="replace").rpartition("\n=== ")[2]
+        for line in this_session.splitlines():
+            fatal = FATAL.match(line) or fatal
+    if fatal is None:
+        name = signal.Signals(number).name
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        return f"training was ended by {name}{hint}: the same command goes on from the last snapshot; log: {shown(log)}"
+    return f"Caffe stopped: {fatal.group(2).strip()} ({fatal.group(1)}): the last snapshot is kept; log: {shown(log)}"
+
+
+# --- what is printed ------------------------------------------------------------------------------------------------------
+
+
+def print_plan(stage, options, manifest):
+    e = stage.experiment
+    scale = "" if stage.scale == 1 else f"   scale {stage.scale:g}: not the paper's iterations"
+    print(f"{e.name} ({e.paper}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}")
+    where = shown(options.data_folder(stage))
+    print(f"data: {where}" + ("" if manifest else " (not there: will be built)") + f"   device: {options.device}")
+    for needed in plans.lineage(stage):
+        rate = needed.schedule.base_lr
+        state = records.state(needed.folder(options.runs), digest(needed, options, manifest))
+        words = {
+            "new": "to train",
+            "begun": f"to go on at {state.iteration:,}",
+            "finished": "finished, used again",
+            "changed": "changed since: to train again",
+        }[state.status]
+        print(f"  {needed.name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
+    print("", end="", flush=True)
+
+
+def print_result(stage, record, folder):
+    Pc = record["Pc"]
+    reached = f"Pc {Pc['last']:.2f} % (best {Pc['best']:.2f} at {Pc['best_iteration']:,})" if Pc else f"test loss {record['test_loss']:.4g}"
+    print(f"{stage.name}: {reached}, {record['seconds']:.0f} s; {shown(folder)}/record.json")
+
+
+def status_rows(runs, dataset, now_locked):
+    """One row a stage found under runs/<dataset>: (group, stage, state, Pc last, Pc best, seconds)."""
+    for note_path in sorted(Path(runs).glob(f"{dataset}/*/*/stage.json")):
+        folder = note_path.parent
+        note = records.read_json(note_path)
+        record = records.read_record(folder)
+        if record is not None:
+            Pc = record["Pc"] or {"last": None, "best": None}
+            yield folder.parent.name, folder.name, "finished", Pc["last"], Pc["best"], record["seconds"]
+        else:
+            from hkd import snapshots
+
+            at = snapshots.iteration(folder / "snapshots")
+            state = f"{'training' if now_locked(folder) else 'stopped'}, snapshot at {at:,} of {note['iterations']:,}"
+            yield folder.parent.name, folder.name, state, None, None, None

@@ -1,0 +1,190 @@
+"""An experiment: a teacher, a student, a data set, and every setting that decides what is trained.
+
+Settings that a paper leaves open have their default here and their reason in assumptions.py. `--set name=value` changes
+any of them for one command; a changed setting gets a run folder of its own.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field, replace
+
+from hkd import data, papers
+from hkd.cli import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A ResNet of 6n+2 weighted layers whose three stacks are width, 2 width and 4 width channels wide."""
+
+    depth: int
+    width: int = papers.STACK_WIDTHS[0]
+
+    def __post_init__(self):
+        if self.depth < 8 or (self.depth - 2) % 6:
+            raise UserError(f"depth {self.depth}: a CIFAR ResNet has 6n+2 layers: 8, 14, 20, 26, 32, ...")
+        if self.width < 1:
+            raise UserError(f"width {self.width}: the first stack needs at least 1 channel")
+
+    @property
+    def blocks(self):
+        """Residual modules in each stack: n."""
+        return (self.depth - 2) // 6
+
+    @property
+    def widths(self):
+        return (self.width, 2 * self.width, 4 * self.width)
+
+    @property
+    def name(self):
+        return f"r{self.depth}" + (f"w{self.width}" if self.width != papers.STACK_WIDTHS[0] else "")
+
+
+def _setting(default=dataclasses.MISSING, stages="all", choices=None, above=None, least=None):
+    """A setting that --set may change. `stages`: the stages that it reaches, with all that follow them; `above` and
+    `least` bound a number from below."""
+    metadata = {"stages": stages, "choices": choices, "above": above, "least": least}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    name: str
+    paper: str  # where the paper reports it
+    dataset: str
+    teacher: Architecture
+    student: Architecture
+
+    batch: int = _setting(least=1)
+    base_lr: float = _setting(above=0)
+    stepvalue: tuple = _setting()
+    max_iter: int = _setting(least=1)
+    hint_iterations: tuple = _setting(stages="hint")
+
+    momentum: float = _setting(papers.MOMENTUM, least=0)
+    weight_decay: float = _setting(papers.WEIGHT_DECAY, least=0)
+    hint_lr: float = _setting(papers.HINT_LR, stages="hint", above=0)
+    tau: float = _setting(papers.TAU, stages="kd", above=0)
+    lambda_kd: float = _setting(papers.LAMBDA_KD, stages="kd", least=0)
+
+    mirror: bool = _setting(False)
+    shortcut: str = _setting("A", choices=("A", "projection"))
+    bn_fraction: float = _setting(0.999, above=0)
+    kd_tau_squared: bool = _setting(False, stages="kd")
+    hard_tau: float = _setting(1.0, stages="kd", above=0)
+
+    @property
+    def facts(self):
+        return data.dataset(self.dataset)
+
+    @property
+    def pair(self):
+        return f"{self.teacher.name}-{self.student.name}"
+
+
+def _from_paper(name, paper, dataset, teacher, student, **settings):
+    """An experiment with the schedule that the paper states for `like` (default: its data set)."""
+    like = settings.pop("like", dataset)
+    schedule = papers.SCHEDULE[like]
+    return Experiment(
+        name,
+        paper,
+        dataset,
+        teacher,
+        student,
+        batch=papers.BATCH[like],
+        base_lr=schedule.base_lr,
+        stepvalue=schedule.stepvalue,
+        max_iter=schedule.max_iter,
+        hint_iterations=papers.HINT_ITERATIONS[like],
+        **settings,
+    )
+
+
+R8, R14, R26 = Architecture(8), Architecture(14), Architecture(26)
+
+EXPERIMENTS = {
+    e.name: e
+    for e in (
+        _from_paper("cifar10-r26-r14", "Table 1", "cifar10", R26, R14, mirror=True),
+        _from_paper("cifar10-r14-r8", "Figures 4 and 7", "cifar10", R14, R8, mirror=True),
+        # The free data set of `make demo`, with MNIST's settings.
+        _from_paper("fashion-mnist-r14-r8", "not in the paper", "fashion-mnist", R14, R8, like="mnist"),
+    )
+}
+DEFAULT = "cifar10-r26-r14"
+
+
+def experiment(name, changes=()):
+    """Experiment `name` with `changes`, a sequence of 'setting=value' strings, applied.
+
+    Raises UserError for an unknown experiment, setting or a value of the wrong kind.
+    """
+    if name not in EXPERIMENTS:
+        raise did_you_mean(name, EXPERIMENTS, "experiment")
+    found = EXPERIMENTS[name]
+    return replace(found, **dict(_parsed(found, change) for change in changes))
+
+
+def changed(chosen):
+    """{setting: value} of what differs from the experiment of that name, in the order of the fields."""
+    default = EXPERIMENTS[chosen.name]
+    return {k: getattr(chosen, k) for k in settings() if getattr(chosen, k) != getattr(default, k)}
+
+
+def settings():
+    """{name: metadata} of the settings that --set may change."""
+    return {f.name: f.metadata for f in dataclasses.fields(Experiment) if "stages" in f.metadata}
+
+
+def _parsed(default, change):
+    key, equals, text = change.partition("=")
+    known = settings()
+    if not equals:
+        raise UserError(f"--set {change}: expected setting=value, for example lambda_kd=3")
+    if key not in known:
+        raise did_you_mean(key, known, "setting")
+    return key, _checked(key, _read(key, text, getattr(default, key)), known[key])
+
+
+def _read(key, text, example):
+    try:
+        if isinstance(example, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(example, tuple):
+            return tuple(int(part) for part in text.split(","))
+        return type(example)(text)
+    except (ValueError, KeyError):
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", tuple: "whole numbers with commas"}
+        raise UserError(f"--set {key}={text}: expected {kinds[type(example)]}, for example {_text(example)}") from None
+
+
+def _checked(key, value, rule):
+    bad = None
+    if isinstance(value, float) and not math.isfinite(value):
+        bad = "a finite number"
+    elif rule["choices"] and value not in rule["choices"]:
+        bad = " or ".join(rule["choices"])
+    elif rule["above"] is not None and not value > rule["above"]:
+        bad = f"more than {rule['above']}"
+    elif rule["least"] is not None and not value >= rule["least"]:
+        bad = f"{rule['least']} or more"
+    elif key in ("momentum", "bn_fraction") and value >= 1:
+        bad = "less than 1"
+    elif key == "hint_iterations" and (len(value) != 3 or min(value) < 1):
+        bad = "three positive numbers, one a step"
+    elif key == "stepvalue" and (min(value) < 1 or list(value) != sorted(set(value))):
+        bad = "rising positive iterations"
+    if bad:
+        raise UserError(f"--set {key}={_text(value)}: expected {bad}")
+    return value
+
+
+def _text(value):
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def setting_text(key, value):
+    """`key=value` as --set takes it, short enough for a folder name."""
+    return f"{key}={_text(value)}"

@@ -1,0 +1,41 @@
+"""The losses, each in built-in layers that Caffe has CUDA code for. A helper adds layers to the NetSpec `n`."""
+
+from caffe import layers as L
+from caffe import params as P
+
+SMALLEST = 1e-37
+"""Added inside the logarithm: a softmax that underflows to 0 gives -85, not minus infinity. Below a float's resolution
+for every probability above 1e-30, so it changes no loss and no gradient that a network in training meets."""
+
+
+def hint(n, name, guided, hinted):
+    """Equation (1): half the squared distance of two maps, summed over a sample's elements, averaged over the batch.
+
+    Exactly what EuclideanLoss computes (euclidean_loss_layer.cpp: sum / 2N). The hint layer gets no gradient.
+    """
+    loss = n[name] = L.EuclideanLoss(guided, hinted, propagate_down=[True, False], loss_weight=1)
+    return loss
+
+
+def hard_cross_entropy(n, name, logits, label, tau=1.0):
+    """The first term of equation (2); `tau` other than 1 softens it too."""
+    if tau != 1.0:
+        logits = n[name + "/logits"] = L.Power(logits, scale=1 / tau)
+    loss = n[name] = L.SoftmaxWithLoss(logits, label, loss_weight=1)
+    return loss
+
+
+def soft_cross_entropy(n, name, student, teacher, tau, weight, classes):
+    """The second term of equation (2): -1/N sum P_T log P_S with P = softmax(logits / tau), N x classes each.
+
+    Gradient with respect to the student's logits: weight (P_S - P_T) / (tau N). The teacher gets none.
+    """
+    scaled = n[name + "/teacher_logits"] = L.Power(teacher, scale=1 / tau)
+    target = n[name + "/teacher"] = L.Softmax(scaled)
+    scaled = n[name + "/student_logits"] = L.Power(student, scale=1 / tau)
+    softened = n[name + "/student"] = L.Softmax(scaled)
+    log = n[name + "/log"] = L.Log(softened, shift=SMALLEST)
+    product = n[name + "/product"] = L.Eltwise(log, target, operation=P.Eltwise.PROD, propagate_down=[True, False])
+    # MEAN is over N x classes elements, so that one number serves batches of any size in both phases.
+    loss = n[name] = L.Reduction(product, operation=P.Reduction.MEAN, coeff=-classes, loss_weight=weight)
+    return loss

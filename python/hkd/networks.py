@@ -1,0 +1,157 @@
+"""One function a kind of network. Each returns a NetParameter that holds both phases, TRAIN and TEST.
+
+The student's layers have the same names in every network; the teacher's carry the prefix `teacher/`.
+"""
+
+from dataclasses import dataclass
+
+import caffe
+from caffe import layers as L
+from caffe import params as P
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+from hkd import losses
+from hkd.resnet import Style, classifier, stacks
+
+TEACHER = "teacher/"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where the images come from: the folder of the LMDBs, as it is to stand in the file, and the batch sizes."""
+
+    folder: str
+    train_batch: int
+    test_batch: int
+
+
+def plain(experiment, architecture, feed):
+    """Teacher or student alone: cross entropy, accuracy in the TEST phase."""
+    n = caffe.NetSpec()
+    test_data = data_layers(n, experiment, feed)
+    style = _student(experiment)
+    logits = classifier(n, style, stacks(n, style, n.data, architecture)[-1], experiment.facts.classes)
+    losses.hard_cross_entropy(n, "loss", logits, n.label)
+    accuracy(n, logits)
+    return _network(f"{architecture.name} alone", n, test_data)
+
+
+def hint(experiment, step, feed):
+    """Stage 1, step i (equation 5): teacher up to H_i, student up to G_i, nothing above either."""
+    n = caffe.NetSpec()
+    test_data = data_layers(n, experiment, feed, label=False)
+    hinted = stacks(n, _teacher(experiment), n.data, experiment.teacher, last=step)[-1]
+    guided = stacks(n, _student(experiment), n.data, experiment.student, last=step)[-1]
+    losses.hint(n, f"hint{step}", guided, hinted)
+    return _network(f"{experiment.pair} hint step {step}", n, test_data)
+
+
+def kd(experiment, feed):
+    """Stage 2 (equation 2): cross entropy plus lambda_kd times the softened cross entropy, accuracy of the student."""
+    n = caffe.NetSpec()
+    test_data = data_layers(n, experiment, feed)
+    classes = experiment.facts.classes
+    teacher, student = _teacher(experiment), _student(experiment)
+    target = classifier(n, teacher, stacks(n, teacher, n.data, experiment.teacher)[-1], classes)
+    logits = classifier(n, student, stacks(n, student, n.data, experiment.student)[-1], classes)
+    weight = experiment.lambda_kd * (experiment.tau**2 if experiment.kd_tau_squared else 1)
+    losses.hard_cross_entropy(n, "hard", logits, n.label, experiment.hard_tau)
+    losses.soft_cross_entropy(n, "soft", logits, target, experiment.tau, weight, classes)
+    accuracy(n, logits)
+    return _network(f"{experiment.pair} KD", n, test_data)
+
+
+def deploy(experiment, architecture):
+    """The network alone, for images that you give it: blob `data` (1 x C x H x W, mean subtracted) to blob `prob`."""
+    facts = experiment.facts
+    n = caffe.NetSpec()
+    n.data = L.Input(shape={"dim": [1, facts.channels, facts.size, facts.size]})
+    style = _student(experiment)
+    logits = classifier(n, style, stacks(n, style, n.data, architecture)[-1], facts.classes)
+    n.prob = L.Softmax(logits)
+    return _network(f"{architecture.name} deploy", n, [])
+
+
+def _student(experiment):
+    return Style("", False, experiment.shortcut, experiment.bn_fraction)
+
+
+def _teacher(experiment):
+    return Style(TEACHER, True, experiment.shortcut, experiment.bn_fraction)
+
+
+def data_layers(n, experiment, feed, label=True):
+    """Puts the TRAIN data layer into `n`; returns the TEST one, whose tops have the same names, as a list of layers.
+
+    Training images: random crop and mirror; test images: as they are (Caffe would mirror them too if told to).
+    """
+    facts = experiment.facts
+    means = [
+        {"mean_file": f"{feed.folder}/mean_{phase}.binaryproto"} if facts.mean else {} for phase in ("train", "test")
+    ]
+    crop = {"crop_size": facts.size} if facts.pad else {}
+    mirror = {"mirror": True} if experiment.mirror else {}
+
+    def data(phase, lmdb, batch, transform):
+        # Without the label a hint network has one blob less to carry about.
+        return L.Data(
+            name="data",
+            ntop=2 if label else 1,
+            include={"phase": phase},
+            data_param={"source": f"{feed.folder}/{lmdb}", "batch_size": batch, "backend": P.Data.LMDB},
+            transform_param=transform,
+        )
+
+    test = caffe.NetSpec()
+    for spec, tops in (
+        (test, data(caffe.TEST, "test_lmdb", feed.test_batch, means[1])),
+        (n, data(caffe.TRAIN, "train_lmdb", feed.train_batch, {**crop, **mirror, **means[0]})),
+    ):
+        spec.data, *rest = tops if label else (tops,)
+        if label:
+            spec.label = rest[0]
+    return list(test.to_proto().layer)
+
+
+def accuracy(n, logits):
+    n.accuracy = L.Accuracy(logits, n.label, include={"phase": caffe.TEST})
+
+
+def _network(name, n, test_data):
+    network = n.to_proto()
+    network.name = name
+    layers = list(network.layer)
+    del network.layer[:]
+    network.layer.extend(layers[:1] + test_data + layers[1:])
+    return network
+
+
+def text(network, header):
+    """The network as a prototxt file with `header` (lines) as comments at its head."""
+    return "".join(f"# {line}\n" for line in header) + text_format.MessageToString(network)
+
+
+def parse(content):
+    return text_format.Parse(content, caffe_pb2.NetParameter())
+
+
+def parameter_shapes(network, facts):
+    """{layer name: [shape of each parameter blob]} of a network, without opening its LMDBs.
+
+    The data layers are replaced by Input layers of one image, then Caffe itself builds the network.
+    """
+    import tempfile
+
+    bare = caffe_pb2.NetParameter(name=network.name)
+    bare.layer.add(name="data", type="Input", top=["data"]).input_param.shape.add(
+        dim=[1, facts.channels, facts.size, facts.size]
+    )
+    if any("label" in layer.top for layer in network.layer):
+        bare.layer.add(name="label", type="Input", top=["label"]).input_param.shape.add(dim=[1])
+    bare.layer.extend(layer for layer in network.layer if layer.type not in ("Data", "Input"))
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(text_format.MessageToString(bare))
+        file.flush()
+        net = caffe.Net(file.name, caffe.TEST)
+    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}

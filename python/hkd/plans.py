@@ -1,0 +1,217 @@
+"""Which stages an experiment and a method come to, what each starts from, and its files: network, solver, digest.
+
+Nothing here trains or writes; training.py and make_prototxt.py decide what to do with it.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from hkd import experiments, methods, networks, papers, solvers
+from hkd.cli import UserError
+from hkd.experiments import Experiment
+from hkd.methods import METHODS, Part
+
+TEACHER = Part("teacher", shared=True)
+EVERY = 1000  # iterations between two tests, and between two snapshots of `caffe train`, at full scale
+LEAST_EVERY = 100  # a test of 10,000 images costs about as much as 25 iterations: scaled runs test no oftener
+DISPLAY = 100  # iterations between two lines of log.jsonl, at full scale
+LEAST_DISPLAY = 10
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of one experiment: what `run_stage.py --stage ... ` names.
+
+    method, part: the stage is METHODS[method][part]; part -1 is the teacher, which belongs to no method.
+    net:          the replicate, 1 to 3; 0 for a stage that all of them share.
+    """
+
+    experiment: Experiment
+    method: str
+    part_index: int
+    net: int
+    scale: float
+    seed: int
+
+    @property
+    def part(self):
+        return TEACHER if self.part_index < 0 else METHODS[self.method][self.part_index]
+
+    @property
+    def kind(self):
+        return self.part.kind
+
+    # --- what it starts from ----------------------------------------------------------------------------------------
+
+    @property
+    def parents(self):
+        """{role: stage} with the roles 'teacher' and 'student'."""
+        found = {}
+        if self.part.needs_teacher and self.part is not TEACHER:
+            found["teacher"] = self._sibling("", -1)
+        if self.part.after is not None:
+            found["student"] = self._sibling(self.method, self.part.after)
+        return found
+
+    def _sibling(self, method, index):
+        shared = index < 0 or METHODS[method][index].shared
+        return Stage(self.experiment, method, index, 0 if shared else self.net, self.scale, self.seed)
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    @property
+    def stem(self):
+        """Networks, method and stage: r26-teacher, r14-baseline, r26-r14-kd, r26-r14-layerwise-hint2."""
+        if self.part is TEACHER:
+            return f"{self.experiment.teacher.name}-teacher"
+        if self.kind == "baseline":
+            return f"{self.experiment.student.name}-baseline"
+        names = [self.experiment.pair, self.method, self.part.name]
+        return "-".join(dict.fromkeys(names))
+
+    @property
+    def name(self):
+        """The stage's folder: the stem, the net, and every changed setting that reaches it."""
+        net = f"-net{self.net}" if self.net else ""
+        return self.stem + net + "".join(f"+{experiments.setting_text(*item)}" for item in self._changes.items())
+
+    @property
+    def file_stem(self):
+        """The name of its files in prototxt/ and solvers/: the stem and the iterations at full scale."""
+        iterations = self._full_schedule.max_iter
+        return f"{self.stem}-{iterations // 1000}k" if iterations % 1000 == 0 else f"{self.stem}-{iterations}"
+
+    @property
+    def group(self):
+        """Data set, scale and seed: stages of one group may share parents, those of different groups never."""
+        scale = "full" if self.scale == 1 else f"scale{self.scale:g}"
+        return Path(self.experiment.dataset) / f"{scale}-seed{self.seed}"
+
+    def folder(self, runs):
+        return Path(runs) / self.group / self.name
+
+    @property
+    def _changes(self):
+        rules, reached = experiments.settings(), self._reached
+        return {k: v for k, v in experiments.changed(self.experiment).items() if rules[k]["stages"] in reached}
+
+    @property
+    def _reached(self):
+        return {"all", self.kind}.union(*(parent._reached for parent in self.parents.values()))
+
+    # --- numbers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _full_schedule(self):
+        e = self.experiment
+        if self.kind == "hint":
+            return papers.Schedule(e.hint_lr, (), e.hint_iterations[self.part.step - 1])
+        return papers.Schedule(e.base_lr, e.stepvalue, e.max_iter)
+
+    @cached_property
+    def schedule(self):
+        """The paper's schedule with every count of iterations multiplied by the scale."""
+        full = self._full_schedule
+        return papers.Schedule(
+            full.base_lr,
+            tuple(sorted({scaled(step, self.scale) for step in full.stepvalue})),
+            scaled(full.max_iter, self.scale),
+        )
+
+    @property
+    def iterations(self):
+        return self.schedule.max_iter
+
+    @property
+    def random_seed(self):
+        """Decides fillers, crops and mirroring; another one for every stage, net and --seed."""
+        text = f"{self.seed} {self.experiment.dataset} {self.stem} {self.net}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def network(self, data_folder, test_images):
+        """Its NetParameter, reading LMDBs under `data_folder`."""
+        e = replace(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
+        feed = networks.Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
+        if self.part is TEACHER:
+            return networks.plain(e, e.teacher, feed)
+        if self.kind == "baseline":
+            return networks.plain(e, e.student, feed)
+        if self.kind == "hint":
+            return networks.hint(e, self.part.step, feed)
+        return networks.kd(e, feed)
+
+    def solver(self, net, snapshot_prefix, test_images):
+        """Its SolverParameter for the network file `net`."""
+        every = min(max(round(EVERY * self.scale), LEAST_EVERY), self.iterations)
+        display = min(max(round(DISPLAY * self.scale), LEAST_DISPLAY), self.iterations)
+        return solvers.solver(
+            net, self.schedule, self.experiment, test_images, self.random_seed, snapshot_prefix, every, display, every
+        )
+
+    def header(self):
+        """The comment lines at the head of its files."""
+        scale = "" if self.scale == 1 else f", scale {self.scale:g}: NOT the paper's number of iterations"
+        return [
+            f"{self.experiment.facts.title}, {self.stem}: {self.iterations} iterations{scale}",
+            "Generated by this project's Python; an edit here is refused by run_stage.py.",
+        ]
+
+    def files(self, folder, data_folder, test_images):
+        """{name: text} of net.prototxt and solver.prototxt as they lie in the stage's `folder`."""
+        net = self.network(data_folder, test_images)
+        solver = self.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
+        return {
+            "net.prototxt": networks.text(net, self.header()),
+            "solver.prototxt": solvers.text(solver, self.header()),
+        }
+
+    def digest(self, manifest, parents):
+        """sha256 over all that decides its weights: network, solver, images, and the weights that it starts from.
+
+        parents: {role: sha256 of that stage's final.caffemodel}. Folders are left out, so that runs may be moved.
+        """
+        files = self.files("STAGE", "DATA", manifest.test_images)
+        whole = {"files": files, "pixels": manifest.pixels, "parents": parents}
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def scaled(count, scale):
+    return max(1, round(count * scale))
+
+
+def scaled_fraction(fraction, scale):
+    """BatchNorm's moving average reaches back about 1 / (1 - fraction) iterations; a scaled run scales that count too,
+    down to 10. Unscaled, the stored statistics of a short run would be those of its first, wild iterations.
+    """
+    shortest = min(fraction, 0.9)
+    return max(shortest, round(1 - (1 - fraction) / scale, 6))
+
+
+def stage(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
+    """The stage that the command line names. Raises UserError for what does not fit together."""
+    if not (math.isfinite(scale) and 0 < scale <= 1):
+        raise UserError(f"--scale {scale}: expected more than 0 and at most 1 (the paper's iterations)")
+    if net not in (1, 2, 3):
+        raise UserError(f"--net {net}: expected 1, 2 or 3")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"--seed {seed}: expected 0 to {2**31 - 1}")
+    if kind == "teacher":
+        if step is not None:
+            raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
+        return Stage(experiment, "", -1, 0, scale, seed)
+    index = methods.find(method, kind, step)
+    return Stage(experiment, method, index, 0 if METHODS[method][index].shared else net, scale, seed)
+
+
+def lineage(last):
+    """Every stage that `last` needs, parents first, `last` at the end, each once."""
+    order = []
+    for parent in last.parents.values():
+        order += [found for found in lineage(parent) if found not in order]
+    return [*order, last]

@@ -1,0 +1,69 @@
+"""How far a stage is: a bar on a terminal, a line every few hundred iterations elsewhere."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+LINE_EVERY = 200  # iterations, where there is no terminal
+
+
+class Progress:
+    """Used as a context manager around one stage's loop."""
+
+    def __init__(self, name, iterations, done):
+        self.name, self.iterations, self.done = name, iterations, done
+        self.first, self.started = done, time.monotonic()
+        self.loss, self.Pc = float("nan"), ""
+        self.bar = None
+        if sys.stdout.isatty():
+            self.bar = Bar(
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[speed]:.2f} it/s  loss {task.fields[loss]:.4g}{task.fields[Pc]}"),
+                TimeRemainingColumn(),
+                console=Console(),
+            )
+
+    def __enter__(self):
+        if self.bar:
+            self.bar.start()
+            self.task = self.bar.add_task(
+                self.name, total=self.iterations, completed=self.done, speed=0.0, loss=self.loss, Pc=""
+            )
+        return self
+
+    def __exit__(self, *_):
+        if self.bar:
+            self.bar.stop()
+
+    def advance(self, loss):
+        self.done += 1
+        self.loss = loss
+        if self.bar:
+            self.bar.update(self.task, completed=self.done, speed=self._speed(), loss=loss, Pc=self.Pc)
+        elif self.done % LINE_EVERY == 0:
+            left = (self.iterations - self.done) / self._speed()
+            self._line(f"loss {loss:.4g}, {self._speed():.2f} it/s, {left:.0f} s left")
+
+    def tested(self, iteration, result):
+        text = f"test loss {result['test_loss']:.4g}"
+        if "Pc" in result:
+            text += f", Pc {result['Pc']:.2f} %"
+            self.Pc = f"  Pc {result['Pc']:.2f} %"
+        if self.bar:
+            self.bar.update(self.task, Pc=self.Pc)
+        else:
+            self._line(text)
+
+    def say(self, text):
+        (self.bar.console.print if self.bar else print)(f"  {text}")
+
+    def _line(self, text):
+        print(f"  {self.name}: iteration {self.done:,} of {self.iterations:,}: {text}", flush=True)
+
+    def _speed(self):
+        return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)

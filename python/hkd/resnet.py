@@ -1,0 +1,120 @@
+"""The CIFAR ResNet of 6n+2 layers (He et al. 2016, section 4.2; Bae et al. 2019, figure 2) in a few NetSpec helpers.
+
+Every layer is named by hand, because Caffe matches weights by layer name alone. A helper adds layers to the NetSpec `n`
+and returns the top. `frozen` layers have lr_mult 0 and use stored statistics: a teacher inside a student's network.
+"""
+
+from dataclasses import dataclass
+
+from caffe import layers as L
+from caffe import params as P
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a ResNet's layers are written: the prefix of their names, whether they learn, and the open choices."""
+
+    prefix: str = ""
+    frozen: bool = False
+    shortcut: str = "A"
+    bn_fraction: float = 0.999
+
+    def learns(self, blobs):
+        """The `param` entries of a layer with that many parameter blobs; none (Caffe's 1 and 1) where it learns."""
+        return {"param": [{"lr_mult": 0, "decay_mult": 0}] * blobs} if self.frozen else {}
+
+
+def conv_bn(n, style, name, number, bottom, width, kernel, stride, relu=True):
+    """Convolution (MSRA, no bias) - BatchNorm - Scale [- ReLU], the last three in place. `name` ends in '/' or is ''."""
+    name = style.prefix + name
+    conv = n[f"{name}conv{number}"] = L.Convolution(
+        bottom,
+        num_output=width,
+        kernel_size=kernel,
+        pad=kernel // 2,
+        stride=stride,
+        bias_term=False,
+        weight_filler={"type": "msra"},
+        **style.learns(1),
+    )
+    return bn_scale(n, style, f"{name}%s{number}", conv, relu)
+
+
+def bn_scale(n, style, pattern, bottom, relu):
+    # Caffe's BatchNorm would use batch statistics in the TRAIN phase, and update the stored ones, even at lr_mult 0.
+    stored = {"use_global_stats": True} if style.frozen else {}
+    top = n[pattern % "bn"] = L.BatchNorm(
+        bottom, moving_average_fraction=style.bn_fraction, in_place=True, **stored, **style.learns(3)
+    )
+    top = n[pattern % "scale"] = L.Scale(top, bias_term=True, in_place=True, **style.learns(2))
+    if relu:
+        top = n[pattern % "relu"] = L.ReLU(top, in_place=True)
+    return top
+
+
+def option_a(n, style, name, bottom, like):
+    """He et al.'s parameter-free shortcut where maps halve and channels double: every second pixel, zeros appended."""
+    name = style.prefix + name
+    # Caffe's pooling rounds up: 32 becomes 17, so the last row and column are cropped off.
+    pooled = n[name + "subsample"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=1, stride=2)
+    half = n[name + "identity"] = L.Crop(pooled, like, axis=2, propagate_down=[True, False])
+    zeros = n[name + "zeros"] = L.Power(half, scale=0)
+    top = n[name + "shortcut"] = L.Concat(half, zeros)
+    return top
+
+
+def projection(n, style, name, bottom, width):
+    """The alternative that public Caffe ports use: 1x1 convolution of stride 2, BatchNorm, Scale."""
+    top = n[f"{style.prefix}{name}projection"] = L.Convolution(
+        bottom,
+        num_output=width,
+        kernel_size=1,
+        stride=2,
+        bias_term=False,
+        weight_filler={"type": "msra"},
+        **style.learns(1),
+    )
+    return bn_scale(n, style, f"{style.prefix}{name}projection_%s", top, relu=False)
+
+
+def residual_module(n, style, name, bottom, width, halves):
+    """conv-BN-ReLU-conv-BN, plus the shortcut, then ReLU (figure 2B). `halves`: stride 2 and twice the channels."""
+    top = conv_bn(n, style, name, 1, bottom, width, kernel=3, stride=2 if halves else 1)
+    top = conv_bn(n, style, name, 2, top, width, kernel=3, stride=1, relu=False)
+    shortcut = bottom
+    if halves:
+        shortcut = (
+            option_a(n, style, name, bottom, top)
+            if style.shortcut == "A"
+            else projection(n, style, name, bottom, width)
+        )
+    top = n[f"{style.prefix}{name}sum"] = L.Eltwise(top, shortcut, operation=P.Eltwise.SUM)
+    top = n[f"{style.prefix}{name}relu"] = L.ReLU(top, in_place=True)
+    return top
+
+
+def stacks(n, style, bottom, architecture, last=3):
+    """The first convolution and stacks 1 to `last`; returns the outputs of those stacks, the layers that hints are
+    taken from: N x width x 32 x 32, N x 2 width x 16 x 16, N x 4 width x 8 x 8 for 32 x 32 images.
+    """
+    top = conv_bn(n, style, "", 1, bottom, architecture.widths[0], kernel=3, stride=1)
+    outputs = []
+    for stack, width in enumerate(architecture.widths[:last], start=1):
+        for block in range(1, architecture.blocks + 1):
+            halves = stack > 1 and block == 1
+            top = residual_module(n, style, f"stack{stack}/block{block}/", top, width, halves)
+        outputs.append(top)
+    return outputs
+
+
+def classifier(n, style, bottom, classes):
+    """Global average pooling and the fully connected layer; returns the logits, N x classes."""
+    pooled = n[style.prefix + "pool"] = L.Pooling(bottom, pool=P.Pooling.AVE, global_pooling=True)
+    logits = n[style.prefix + "fc"] = L.InnerProduct(
+        pooled,
+        num_output=classes,
+        weight_filler={"type": "msra"},
+        bias_filler={"type": "constant", "value": 0},
+        **style.learns(2),
+    )
+    return logits

@@ -1,0 +1,388 @@
+"""One stage, trained in a process of its own: `python -m hkd.training`, with the job as JSON on standard input.
+
+A process of its own, because a failed CHECK of Caffe aborts the process: the parent (driver.py) then still lives, and
+turns Caffe's last words into one line. A stage is three files (net.prototxt, solver.prototxt, init.caffemodel) that a
+stock `caffe train -solver ... -weights ...` trains too, to the same bytes on the same CPU.
+
+Resuming is exact. Given its random_seed Caffe draws the same fillers and seeds the same crops; weights, momentum and
+iteration come from the snapshot; and the data layer alone is run forward over the iterations that were done, which
+brings its cursor and its random numbers to where they were. So a run may stop after any iteration, and where it stopped
+does not show in the result.
+"""
+
+import json
+import math
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hkd import data, devices, experiments, plans, records, solvers, surgery
+from hkd.cli import ROOT, UserError, run
+from hkd.data import shown
+from hkd.files import sha256, write_whole
+from hkd.progress import Progress
+from hkd.snapshots import STATE, WEIGHTS, Snapshots
+
+LOCK_PATIENCE = 5  # seconds: a driver that was just killed may still hold the lock for a moment
+NEVER = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the parent asks for: a stage, by the words that name it, and where and how to train it."""
+
+    experiment: str
+    changes: tuple[str, ...]
+    method: str
+    part_index: int
+    net: int
+    scale: float
+    seed: int
+    runs: str
+    data: str
+    gpu: int | None
+    threads: int
+    why: str
+    verbose: bool
+    snapshot_seconds: float
+    prepare_only: bool = False
+
+    @property
+    def stage(self):
+        chosen = experiments.experiment(self.experiment, self.changes)
+        return plans.Stage(chosen, self.method, self.part_index, self.net, self.scale, self.seed)
+
+    @property
+    def device(self):
+        return devices.Device(self.gpu, self.threads, self.why)
+
+
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C came; the snapshot is written. Carries the signal's number."""
+
+
+class StopSignal:
+    """Remembers SIGTERM and SIGINT until the loop asks; a second one ends the process at once."""
+
+    def __init__(self):
+        self.number = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number, frame):
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+
+
+def main():
+    _die_with_parent()
+    stop = StopSignal()
+    job = Job(**json.load(sys.stdin))
+    os.chdir(ROOT)  # the paths in the stage's files are from here
+    stage = job.stage
+    folder = stage.folder(job.runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder):
+        manifest = data.read_manifest(job.data, stage.experiment.facts)
+        with _caffe_log(folder / "caffe.log", job.verbose):
+            devices.use(job.device)
+            digest = prepare(stage, folder, job, manifest)
+            if not job.prepare_only:
+                try:
+                    Training(stage, folder, job, manifest, digest, stop).run()
+                except Stopped as error:
+                    return 128 + error.args[0]
+    return 0
+
+
+def prepare(stage, folder, job, manifest):
+    """Writes the stage's three files unless they are there and up to date; returns its digest."""
+    parents = {role: parent.folder(job.runs) for role, parent in stage.parents.items()}
+    digest = stage.digest(manifest, {role: sha256(path / records.FINAL) for role, path in parents.items()})
+    found = records.state(folder, digest)
+    if found.status == "changed":
+        raise UserError(f"{shown(folder)} was made from other settings, images or weights: run_stage.py sets it aside")
+    files = stage.files(shown(folder), shown(job.data), manifest.test_images)
+    if found.status == "begun" and all((folder / name).read_text() == text for name, text in files.items()):
+        return digest
+    sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.runs))
+    network = stage.network("DATA", manifest.test_images)
+    init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
+    (folder / "stage.json").unlink(missing_ok=True)
+    for name, text in files.items():
+        write_whole(folder / name, text)
+    write_whole(folder / "init.caffemodel", init.SerializeToString(deterministic=True))
+    write_whole(folder / "init.txt", "\n".join(report.lines()) + "\n")
+    records.prepare_note(folder, stage, digest)
+    print(f"  {report.summary()} (init.txt)", flush=True)
+    return digest
+
+
+class Training:
+    """The loop over iterations: steps, log, tests, snapshots, and the record at the end."""
+
+    def __init__(self, stage, folder, job, manifest, digest, stop):
+        self.stage, self.folder, self.job, self.manifest, self.stop = stage, folder, job, manifest, stop
+        self.digest = digest
+        self.snapshots = Snapshots(folder / "snapshots", digest)
+        self.parameter = solvers.parse((folder / "solver.prototxt").read_text())
+        self.log_path = folder / "log.jsonl"
+        self.sums, self.count = {}, 0  # losses since the last line of the log
+        self.seconds, self.sessions = 0.0, 1
+
+    def run(self):
+        started = time.monotonic()
+        self._build()
+        self._resume()
+        self.before = self.seconds - (time.monotonic() - started)  # what earlier sessions took
+        self.clock = lambda: self.before + time.monotonic() - started
+        last_snapshot = time.monotonic()
+        with Progress(self.stage.name, self.stage.iterations, self.solver.iter) as self.progress:
+            self._test_if_due()
+            while self.solver.iter < self.stage.iterations:
+                if self.stop.number:
+                    self._leave()
+                self._step()
+                self._log_if_due()
+                self._test_if_due()
+                if time.monotonic() - last_snapshot >= self.job.snapshot_seconds:
+                    self._snapshot()
+                    last_snapshot = time.monotonic()
+            if self.stop.number:
+                self._leave()
+            self._finish()
+
+    # --- before the first iteration ---------------------------------------------------------------------------------
+
+    def _build(self):
+        """The solver from the stage's own solver file; display, tests and snapshots are the driver's, not Caffe's."""
+        import caffe
+
+        own = solvers.parse((self.folder / "solver.prototxt").read_text())
+        own.display, own.snapshot, own.test_interval = 0, 0, NEVER
+        own.snapshot_prefix = str(self.snapshots.prefix)
+        own.solver_mode = own.CPU if self.job.gpu is None else own.GPU
+        path = self.folder / ".driver_solver.prototxt"
+        path.write_text(solvers.text(own, ["The driver's own copy of solver.prototxt."]))
+        self.solver = caffe.get_solver(str(path))
+        path.unlink()
+        self.solver.net.copy_from(str(self.folder / "init.caffemodel"))
+        self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
+        self.losses = [name for name, weight in self.weights.items() if weight]
+
+    def _resume(self):
+        found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True))
+        self.tested = None
+        if found is None:
+            self.log_path.unlink(missing_ok=True)
+            return
+        snapshot, note = found
+        self.snapshots.restore(snapshot, self.solver)
+        done = note["iteration"]
+        self.sums, self.count = note["sums"], note["count"]
+        self.seconds, self.sessions = note["seconds"], note["sessions"] + 1
+        kept = [line for line in records.read_log(self.folder) if line["iteration"] <= done]
+        write_whole(self.log_path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.tested = max((line["iteration"] for line in kept if "test_loss" in line), default=None)
+        print(f"  resumed at iteration {done:,} of {self.stage.iterations:,}", flush=True)
+        for _ in range(done):
+            if self.stop.number:
+                raise Stopped(self.stop.number)  # nothing was trained since the snapshot
+            self.solver.net._forward(0, 0)
+
+    # --- each iteration -----------------------------------------------------------------------------------------------
+
+    def _step(self):
+        self.solver.step(1)
+        values = {name: float(self.solver.net.blobs[name].data) for name in self.losses}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{shown(self.folder)}: loss {name} is {value} at iteration {self.solver.iter} (learning rate {self._lr():g}): "
+                    f"{self.snapshots.advice()}; try a smaller learning rate with --set"
+                )
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+        self.progress.advance(self._total(values))
+
+    def _log_if_due(self):
+        done = self.solver.iter
+        if done % self.parameter.display and done != self.stage.iterations:
+            return
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        parts = means if len(means) > 1 else {}
+        self._log({"iteration": done, "lr": self._lr(), "loss": self._total(means), **parts})
+
+    def _test_if_due(self):
+        done = self.solver.iter
+        if done == 0 or (done % self.parameter.test_interval and done != self.stage.iterations) or self.tested == done:
+            return
+        result = self.test()
+        if result is None:
+            self._leave()
+        self._log({"iteration": done, **result})
+        self.tested = done
+        self.progress.tested(done, result)
+
+    def test(self):
+        """{test_loss, each loss, Pc} over the whole test set, each image once; None when a signal came meanwhile."""
+        net = self.solver.test_nets[0]
+        net.share_with(self.solver.net)
+        names = [name for name in (*self.losses, "accuracy") if name in net.blobs]
+        sums = dict.fromkeys(names, 0.0)
+        for _ in range(self.parameter.test_iter[0]):
+            if self.stop.number:
+                return None
+            net.forward()
+            for name in names:
+                sums[name] += float(net.blobs[name].data)
+        means = {name: total / self.parameter.test_iter[0] for name, total in sums.items()}
+        result = {"test_loss": self._total(means)}
+        if len(self.losses) > 1:
+            result |= {f"test_{name}": means[name] for name in self.losses}
+        if "accuracy" in means:
+            # Batches are of one size, so that their mean is a count over the whole set.
+            images = self.manifest.test_images
+            result["Pc"] = 100 * round(means["accuracy"] * images) / images
+        return result
+
+    def _total(self, values):
+        return sum(self.weights[name] * values[name] for name in self.losses)
+
+    def _lr(self):
+        """The learning rate of the iteration just done (sgd_solver.cpp, GetLearningRate)."""
+        steps = sum(step <= self.solver.iter - 1 for step in self.parameter.stepvalue)
+        return self.parameter.base_lr * self.parameter.gamma**steps
+
+    def _log(self, line):
+        with self.log_path.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    def _snapshot(self):
+        extra = {"sums": self.sums, "count": self.count, "seconds": self.clock(), "sessions": self.sessions}
+        self.snapshots.save(self.solver, extra)
+
+    def _leave(self):
+        if self.solver.iter:
+            self._snapshot()
+        self.progress.say(f"stopped at iteration {self.solver.iter:,}: the same command goes on from there")
+        raise Stopped(self.stop.number)
+
+    def _finish(self):
+        """final.caffemodel and final.solverstate, then the record, then the snapshots go."""
+        self._snapshot()
+        snapshot, _ = self.snapshots.newest(lambda line: None)
+        for name, final in ((WEIGHTS, records.FINAL), (STATE, "final.solverstate")):
+            write_whole(self.folder / final, (snapshot / name).read_bytes())
+        records.write_record(self.folder, self._record())
+        shutil.rmtree(self.snapshots.folder)
+
+    def _record(self):
+        stage, seconds = self.stage, self.clock()
+        tests = [line for line in records.read_log(self.folder) if "Pc" in line]
+        best = max(tests, key=lambda line: line["Pc"], default=None)
+        last = [line for line in records.read_log(self.folder) if "test_loss" in line][-1]
+        return {
+            "stage": stage.name,
+            "experiment": stage.experiment.name,
+            "dataset": stage.experiment.dataset,
+            "method": stage.method or None,
+            "kind": stage.kind,
+            "step": stage.part.step or None,
+            "net": stage.net or None,
+            "scale": stage.scale,
+            "seed": stage.seed,
+            "random_seed": stage.random_seed,
+            "iterations": stage.iterations,
+            "Pc": {"last": tests[-1]["Pc"], "best": best["Pc"], "best_iteration": best["iteration"]} if tests else None,
+            "test_loss": last["test_loss"],
+            "seconds": round(seconds, 1),
+            "iterations_per_second": round(stage.iterations / seconds, 3),
+            "sessions": self.sessions,
+            "device": str(self.job.device),
+            "settings": {key: value for key, value in asdict(stage.experiment).items() if key not in ("name", "paper")},
+            "parents": {role: parent.name for role, parent in stage.parents.items()},
+            "official_data": self.manifest.official,
+            "digests": {
+                "stage": self.digest,
+                "pixels": self.manifest.pixels,
+                **{name: sha256(self.folder / name) for name in (*records.FILES, records.FINAL)},
+            },
+            "versions": versions(),
+        }
+
+
+def versions():
+    import google.protobuf
+    import numpy
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "hkd-caffe": commit.stdout.strip() or None,
+        "caffe": devices.caffe_build(),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "protobuf": google.protobuf.__version__,
+    }
+
+
+@contextmanager
+def _only_one(folder):
+    """Holds the stage's lock. Raises UserError when another driver has it."""
+    lock = FileLock(folder / ".lock", timeout=LOCK_PATIENCE)
+    owner = folder / ".owner"
+    try:
+        lock.acquire()
+    except Timeout:
+        who = owner.read_text().strip() if owner.exists() else "another run_stage.py"
+        raise UserError(f"{shown(folder)} is being trained by {who}: wait for it, or use another --runs folder") from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _caffe_log(path, verbose):
+    """Sends what Caffe writes to stderr to `path` (and to the terminal too if `verbose`), and keeps Python's own."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
+    with path.open("a") as log:
+        log.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n")
+        log.flush()
+        if verbose:
+            # -i: Ctrl-C reaches the whole group, and Caffe would die of the broken pipe.
+            tee = subprocess.Popen(["tee", "-i", "-a", str(path)], stdin=subprocess.PIPE, stdout=terminal)
+            os.dup2(tee.stdin.fileno(), 2)
+        else:
+            os.dup2(log.fileno(), 2)
+    yield
+
+
+def _die_with_parent():
+    """The kernel kills this process when the driver dies, however it dies: no orphan goes on holding the lock."""
+    import ctypes
+
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    # The command line decides, not what was exported for other programs: the thread count is in the record.
+    run(main)

@@ -1,0 +1,99 @@
+"""Trains one stage of one experiment, and before it every stage that it needs.
+
+    python python/run_stage.py --stage hint --step 2
+    python python/run_stage.py --experiment cifar10-r14-r8 --method kd --stage kd --net 2 --scale 0.01
+    python python/run_stage.py --status
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+from hkd.cli import UserError, run, use_project_python
+
+if __name__ == "__main__":
+    use_project_python()
+
+from hkd import devices, driver, experiments, methods, plans, records  # noqa: E402
+
+
+def parser():
+    p = argparse.ArgumentParser(description="Train one stage of one experiment, and before it every stage that it needs.")
+    p.add_argument("--experiment", default=None, help=f"one of --list; default {experiments.DEFAULT}")
+    p.add_argument("--method", default=None, help=f"{', '.join(methods.METHODS)}; default: the one that has the stage, else {methods.DEFAULT}")
+    p.add_argument("--stage", default="kd", choices=("teacher", "baseline", "hint", "kd"), help="default kd, the last of a method")
+    p.add_argument("--step", type=int, help="of stage hint: 1, 2 or 3; default: the last")
+    p.add_argument("--net", type=int, default=1, help="replicate 1, 2 or 3 (hint steps are shared by all)")
+    p.add_argument("--scale", type=float, default=1.0, help="multiplies every number of iterations; recorded; default 1")
+    p.add_argument("--seed", type=int, default=1, help="default 1")
+    p.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE", help="change a setting; may be repeated")
+    p.add_argument("--runs", type=Path, default=Path("runs"), help="where stages are kept; default runs")
+    p.add_argument("--data", type=Path, help="folder of the LMDBs; default data/NAME in the checkout")
+    where = p.add_mutually_exclusive_group()
+    where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
+    where.add_argument("--gpu", type=int, metavar="N", help="use GPU N")
+    p.add_argument("--threads", type=int, help="BLAS threads on the CPU; default: all cores")
+    p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
+    p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    p.add_argument("--prepare", action="store_true", help="write the stage's three files for a stock `caffe train`, and stop")
+    p.add_argument("--status", action="store_true", help="a table of what is in --runs")
+    p.add_argument("--list", action="store_true", help="the experiments")
+    p.add_argument("-v", "--verbose", action="store_true", help="show Caffe's own log (always kept in caffe.log)")
+    return p
+
+
+def main():
+    options = parser().parse_args()
+    if options.list:
+        return list_experiments()
+    if options.status:
+        return status(options)
+    if not (math.isfinite(options.snapshot_seconds) and options.snapshot_seconds >= 0):
+        raise UserError(f"--snapshot-seconds {options.snapshot_seconds}: expected 0 or more")
+    chosen = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
+    method = options.method or (options.stage if options.stage == "baseline" else methods.DEFAULT)
+    if options.stage == "teacher" and method not in methods.METHODS:
+        methods.find(method, "kd", None)  # says what is wrong with the name
+    stage = plans.stage(chosen, method, options.stage, options.step, options.net, options.scale, options.seed)
+    device = devices.choose(options.gpu, options.cpu, options.threads)
+    how = driver.Options(options.runs, options.data, device, options.verbose, options.snapshot_seconds)
+    return driver.run_stage(stage, how, options.dry_run, options.prepare)
+
+
+def list_experiments():
+    for e in experiments.EXPERIMENTS.values():
+        print(f"{e.name:<24} {e.facts.title:<14} {e.teacher.depth} -> {e.student.depth} layers   {e.paper}")
+    return 0
+
+
+def status(options):
+    from filelock import FileLock, Timeout
+    from rich.console import Console
+    from rich.table import Table
+
+    def locked(folder):
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    dataset = experiments.experiment(options.experiment).dataset if options.experiment else "*"
+    rows = list(driver.status_rows(options.runs, dataset, locked))
+    if not rows:
+        print(f"no stage in {options.runs} yet")
+        return 0
+    table = Table("scale, seed", "stage", "state", box=None)
+    for heading in ("Pc last", "Pc best", "seconds"):
+        table.add_column(heading, justify="right")
+    for group, name, state, last, best, seconds in rows:
+        numbers = [f"{n:.2f}" if n is not None else "-" for n in (last, best)]
+        table.add_row(group, name, state, *numbers, f"{seconds:.0f}" if seconds is not None else "-")
+    console = Console()
+    # Where there is no terminal to fold for, no name may be cut.
+    (console if console.is_terminal else Console(width=160)).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
