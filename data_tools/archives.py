@@ -25,7 +25,9 @@ def read_files(source, names, limit):
     """
     source = Path(source)
     if not source.exists():
-        raise UserError(f"{source}: no such file or folder: give the official archive, or its unpacked folder, to --source")
+        raise UserError(
+            f"{source}: no such file or folder: give the official archive, or its unpacked folder, to --source"
+        )
     try:
         if source.is_dir():
             files, digest = _from_folder(source, names, limit)
@@ -77,7 +79,9 @@ def _put(files, source, path, stream, name, zipped, limit):
             f"{path}: damaged or cut short ({error or type(error).__name__}): expected a whole file; get it again"
         ) from None
     if len(content) > limit:
-        raise UserError(f"{path}: larger than {limit} bytes, the most that this data set can have: not the official file")
+        raise UserError(
+            f"{path}: larger than {limit} bytes, the most that this data set can have: not the official file"
+        )
     files[name] = content
 
 
@@ -116,7 +120,9 @@ def _from_zip(source, names, limit):
         for member in archive.infolist():
             mode = member.external_attr >> 16
             # Other systems leave the mode empty: 0 is a plain file there.
-            _refuse_unsafe(source, member.filename, bool(stat.S_IFMT(mode)) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)))
+            _refuse_unsafe(
+                source, member.filename, bool(stat.S_IFMT(mode)) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+            )
             name, zipped = _wanted(member.filename, names)
             if name and not member.is_dir():
                 with archive.open(member) as stream:

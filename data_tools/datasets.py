@@ -7,8 +7,8 @@ record) and MNIST idx (big-endian magic number and dimensions, then bytes).
 import hashlib
 
 import numpy as np
-import sources
 
+import sources
 from hkd.cli import UserError
 
 
@@ -37,9 +37,13 @@ def read_dataset(facts, files, trust=False):
 
 def check(facts, images, labels, which):
     if len(images) != len(labels):
-        raise UserError(f"{facts.name}: {len(images)} {which} images but {len(labels)} labels: expected as many of each")
+        raise UserError(
+            f"{facts.name}: {len(images)} {which} images but {len(labels)} labels: expected as many of each"
+        )
     if len(images) == 0:
-        raise UserError(f"{facts.name}: no {which} images at all: expected {facts.train_images if which == 'training' else facts.test_images}")
+        raise UserError(
+            f"{facts.name}: no {which} images at all: expected {facts.train_images if which == 'training' else facts.test_images}"
+        )
     if labels.max() >= facts.classes:
         where = int(np.argmax(labels >= facts.classes))
         raise UserError(
@@ -63,7 +67,9 @@ def _records(name, content, label_bytes):
     """CIFAR records: `label_bytes` labels (the last one counts), then 3 x 32 x 32 pixels."""
     size = label_bytes + 3 * 32 * 32
     if len(content) % size:
-        raise UserError(f"{name}: {len(content)} bytes is no multiple of the record size {size}: cut short? get it again")
+        raise UserError(
+            f"{name}: {len(content)} bytes is no multiple of the record size {size}: cut short? get it again"
+        )
     records = np.frombuffer(content, np.uint8).reshape(-1, size)
     return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1]
 
@@ -86,7 +92,9 @@ def _idx(name, files, dimensions):
     content = files[name]
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise UserError(f"{name}: starts with {content[:4].hex() or 'nothing'}: expected the idx magic 000008{dimensions:02x}")
+        raise UserError(
+            f"{name}: starts with {content[:4].hex() or 'nothing'}: expected the idx magic 000008{dimensions:02x}"
+        )
     shape = np.frombuffer(content[4:header], ">u4").astype(int)
     expected = header + int(np.prod(shape))
     if len(content) != expected:

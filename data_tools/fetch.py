@@ -1,29 +1,32 @@
 """Downloads the official archives: several mirrors, resumed by byte range, retried, checked.
 
-    python data_tools/fetch.py --dataset cifar10 [--out data/downloads]
+python data_tools/fetch.py --dataset cifar10 [--out data/downloads]
 """
 
 import argparse
 import hashlib
+import os
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.cli import ROOT, UserError, run, use_project_python  # noqa: E402
+from hkd.cli import ROOT, UserError, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
 
-import requests  # noqa: E402
-import sources  # noqa: E402
-import urllib3  # noqa: E402
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: E402
+import requests
+import urllib3
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from hkd.data import DATASETS  # noqa: E402
+import sources
+from hkd.data import DATASETS
 
 TRIES = 4
-BACK_OFF = 1.0  # seconds before the second try of a mirror; doubles with every further one
+BACK_OFF = float(
+    os.environ.get("HKD_FETCH_BACK_OFF", "1")
+)  # seconds before a second try; doubles with every further one
 HOPELESS = ("name does not resolve", "HTTP 403", "HTTP 404", "HTTP 410")  # another try will not help
 TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 
@@ -109,7 +112,11 @@ def _short(error):
     if response is not None:
         return f"HTTP {response.status_code}"
     text = str(error)
-    for sign, words in (("resol", "name does not resolve"), ("refused", "connection refused"), ("timed out", "timed out")):
+    for sign, words in (
+        ("resol", "name does not resolve"),
+        ("refused", "connection refused"),
+        ("timed out", "timed out"),
+    ):
         if sign in text:
             return words
     return type(error).__name__

@@ -22,21 +22,21 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.cli import ROOT, UserError, run, use_project_python  # noqa: E402
+from hkd.cli import ROOT, UserError, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
 
-import archives  # noqa: E402
-import datasets  # noqa: E402
-import lmdb  # noqa: E402
-import numpy as np  # noqa: E402
-import sources  # noqa: E402
-from caffe.proto import caffe_pb2  # noqa: E402
-from filelock import FileLock  # noqa: E402
-from rich.progress import track  # noqa: E402
+import lmdb
+import numpy as np
+from caffe.proto import caffe_pb2
+from filelock import FileLock
+from rich.progress import track
 
-from hkd import data  # noqa: E402
+import archives
+import datasets
+import sources
+from hkd import data
 
 LARGEST_FILE = 200_000_000
 """Bytes of the largest file that any of the data sets holds, with room: an archive may not unpack to more."""
@@ -63,7 +63,9 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
             _build(facts, source, partial, pad, seed, trust, quiet)
             partial.rename(out)
         except lmdb.Error as error:
-            raise UserError(f"{partial}: cannot be written ({error}): is the disk full? make room and try again") from None
+            raise UserError(
+                f"{partial}: cannot be written ({error}): is the disk full? make room and try again"
+            ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return data.read_manifest(out, facts)
@@ -78,7 +80,9 @@ def _standing(out, facts, source, pad, seed):
         raise UserError(f"{data.shown(out)} exists and was not written by make_lmdb.py: name another folder with --out")
     for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed)):
         if have != want:
-            raise UserError(f"{data.shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
+            raise UserError(
+                f"{data.shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it"
+            )
     if source is not None and json.loads((out / "manifest.json").read_text())["source"] != str(Path(source).absolute()):
         raise UserError(f"{data.shown(out)} was built from another source: name another --out, or delete it")
     print(f"{data.shown(out)} is built already: {manifest.train_images:,} + {manifest.test_images:,} images")
@@ -117,7 +121,9 @@ def _build(facts, source, folder, pad, seed, trust, quiet):
         "source": str(source.absolute()),
         "source_sha256": source_sha256,
         "pixels_sha256": digest.hexdigest(),
-        "bytes": {file: (folder / file).stat().st_size for file in data.FILES + data.MEAN_FILES if (folder / file).exists()},
+        "bytes": {
+            file: (folder / file).stat().st_size for file in data.FILES + data.MEAN_FILES if (folder / file).exists()
+        },
     }
     with (folder / "manifest.json").open("w") as stream:
         stream.write(json.dumps(manifest, indent=1) + "\n")
@@ -174,9 +180,13 @@ def _counts(facts, labels):
 def main():
     parser = argparse.ArgumentParser(description="Write a data set's LMDBs, mean files and manifest.")
     parser.add_argument("--dataset", required=True, metavar="{" + ",".join(data.DATASETS) + "}")
-    parser.add_argument("--source", help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: download")
+    parser.add_argument(
+        "--source", help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: download"
+    )
     parser.add_argument("--out", help="default: data/NAME")
-    parser.add_argument("--pad", type=int, help="zero pixels on each side of a training image; default: 4 for CIFAR, else 0")
+    parser.add_argument(
+        "--pad", type=int, help="zero pixels on each side of a training image; default: 4 for CIFAR, else 0"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the shuffle; default 1")
     parser.add_argument("--trust", action="store_true", help="use files whose content is not the official one")
     options = parser.parse_args()
@@ -186,8 +196,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     facts = data.dataset(options.dataset)
     manifest = make_lmdb(facts, options.source, options.out, options.pad, options.seed, options.trust)
-    print(f"{data.shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
-          f"pixels sha256 {manifest.pixels[:12]}")
+    print(
+        f"{data.shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
+        f"pixels sha256 {manifest.pixels[:12]}"
+    )
 
 
 if __name__ == "__main__":

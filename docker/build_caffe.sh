@@ -7,6 +7,7 @@
 # Settings, by environment:
 #   CAFFE_CUDA=1        compile the GPU code too (needs nvcc)        CAFFE_MARCH=native   -march for the CPU code
 #   CAFFE_SDIST=FILE    use this archive, download nothing           BUILD_DIR=DIR        default: build/caffe
+#   CAFFE_STOCK=1       plain BVLC: none of the cpu-*.patch, no OpenMP
 #   CAFFE_CUDA_ARCHITECTURES="80-real;90"                            JOBS=N               default: all cores
 set -euo pipefail
 
@@ -15,6 +16,7 @@ recipe=$root/docker/caffe
 python=${1:-$root/.venv/bin/python}
 build=${BUILD_DIR:-$root/build/caffe}
 cuda=${CAFFE_CUDA:-0}
+stock=${CAFFE_STOCK:-0}
 march=${CAFFE_MARCH:-}
 
 # BVLC/caffe at 9b89154, as an archive on PyPI. Its later versions are other forks: never raise this.
@@ -27,11 +29,12 @@ fail() { echo "build_caffe.sh: error: $*" >&2; exit 1; }
 
 [ -x "$(command -v "$python")" ] || fail "no Python at $python: run 'make setup', or name one: docker/build_caffe.sh PYTHON"
 case $cuda in 0|1) ;; *) fail "CAFFE_CUDA=$cuda: must be 0 or 1" ;; esac
+case $stock in 0|1) ;; *) fail "CAFFE_STOCK=$stock: must be 0 or 1" ;; esac
 
 # --- the stamp: everything that the result depends on ---------------------------------------------------------------
 site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
-stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$cuda" "$march" "${CAFFE_CUDA_ARCHITECTURES:-}" "$site"; } | sha256sum | cut -d' ' -f1)
+stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$cuda" "$stock" "$march" "${CAFFE_CUDA_ARCHITECTURES:-}" "$site"; } | sha256sum | cut -d' ' -f1)
 if [ -x "$bin/caffe" ] && [ -f "$site/caffe/_caffe.so" ] && grep -qs "\"$stamp\"" "$site/caffe/build_info.json"; then
   echo "Caffe is built already ($site/caffe)"
   exit 0
@@ -71,6 +74,8 @@ elif ! { [ -f "$archive" ] && checked; }; then
 fi
 checked || fail "$archive: wrong checksum (sha256 must be $sha256): delete it and try again"
 
+patches=$(ls "$recipe"/*.patch)
+[ "$stock" = 0 ] || patches=$(ls "$recipe"/*.patch | grep -v /cpu-)
 source=$build/source-${stamp:0:12}
 if [ ! -d "$source" ]; then
   echo "unpacking $upstream"
@@ -78,7 +83,7 @@ if [ ! -d "$source" ]; then
   mkdir "$build/unpack"
   tar -xzf "$archive" -C "$build/unpack" --strip-components=1 || fail "$archive: cannot be unpacked into $build (is the disk full?)"
   rm -rf "$build/unpack/.git"
-  for hunk in "$recipe"/*.patch; do
+  for hunk in $patches; do
     patch --quiet --batch -d "$build/unpack" -p1 <"$hunk" >"$build/patch.log" 2>&1 || fail "$hunk does not apply: see $build/patch.log"
   done
   mv "$build/unpack" "$source"
@@ -90,7 +95,7 @@ log=$build/build.log
 echo "compiling Caffe (2-3 minutes on 2 cores$([ "$cuda" = 1 ] && echo ', about 10 with CUDA'); log: $log)"
 {
   cmake -S "$recipe" -B "$objects" -DCMAKE_BUILD_TYPE=Release -DCAFFE_SOURCE="$source" -DCAFFE_PYTHON="$python" \
-        -DCAFFE_CUDA="$cuda" -DCAFFE_MARCH="$march" -DCMAKE_CUDA_ARCHITECTURES="${CAFFE_CUDA_ARCHITECTURES:-}" \
+        -DCAFFE_CUDA="$cuda" -DCAFFE_MARCH="$march" -DCAFFE_STOCK="$stock" -DCMAKE_CUDA_ARCHITECTURES="${CAFFE_CUDA_ARCHITECTURES:-}" \
         -DCMAKE_INSTALL_PREFIX="$objects/install" &&
   cmake --build "$objects" -j"${JOBS:-$(nproc)}" &&
   cmake --install "$objects"
@@ -104,8 +109,9 @@ install -m 755 "$objects/install/bin/caffe" "$bin/caffe"
 cat >"$site/caffe/build_info.json.new" <<INFO
 {"stamp": "$stamp",
  "source": "$upstream ($package $version)",
- "patches": [$(cd "$recipe" && ls ./*.patch | sed 's|^\./\(.*\)$|"\1"|' | paste -sd,)],
+ "patches": [$(printf '%s\n' $patches | sed 's|.*/\(.*\)|"\1"|' | paste -sd,)],
  "cuda": $([ "$cuda" = 1 ] && echo true || echo false),
+ "stock": $([ "$stock" = 1 ] && echo true || echo false),
  "march": "${march:-generic}",
  "compiler": "$(g++ -dumpfullversion -dumpversion | head -1)",
  "openblas": "$(pkg-config --modversion openblas)",

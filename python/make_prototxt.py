@@ -1,6 +1,6 @@
 """Writes prototxt/ and solvers/ anew from the experiments; `--check` only compares.
 
-    python python/make_prototxt.py [--check]
+python python/make_prototxt.py [--check]
 """
 
 import argparse
@@ -10,20 +10,27 @@ from hkd.cli import ROOT, fail, run, use_project_python
 if __name__ == "__main__":
     use_project_python()
 
-from hkd.generated import all_files  # noqa: E402
+from hkd.generated import all_files
 
 
 def main():
     parser = argparse.ArgumentParser(description="Write prototxt/ and solvers/ anew from the experiments.")
-    parser.add_argument("--check", action="store_true", help="compare with what is there, byte for byte, and write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with what is there, byte for byte, and write nothing"
+    )
     options = parser.parse_args()
     wanted = all_files()
-    there = {str(p.relative_to(ROOT)) for folder in ("prototxt", "solvers") for p in (ROOT / folder).rglob("*.prototxt")}
+    there = {
+        str(p.relative_to(ROOT)) for folder in ("prototxt", "solvers") for p in (ROOT / folder).rglob("*.prototxt")
+    }
     stale = sorted(there - set(wanted))
     differing = sorted(path for path, text in wanted.items() if path not in there or (ROOT / path).read_text() != text)
     if options.check:
         if stale or differing:
-            return fail(f"{', '.join(differing + stale)}: not what the generator makes: run python python/make_prototxt.py", code=1)
+            return fail(
+                f"{', '.join(differing + stale)}: not what the generator makes: run python python/make_prototxt.py",
+                code=1,
+            )
         print(f"{len(wanted)} files are what the generator makes")
         return 0
     for path in differing:

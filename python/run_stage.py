@@ -1,8 +1,8 @@
 """Trains one stage of one experiment, and before it every stage that it needs.
 
-    python python/run_stage.py --stage hint --step 2
-    python python/run_stage.py --experiment cifar10-r14-r8 --method kd --stage kd --net 2 --scale 0.01
-    python python/run_stage.py --status
+python python/run_stage.py --stage hint --step 2
+python python/run_stage.py --experiment cifar10-r14-r8 --method kd --stage kd --net 2 --scale 0.01
+python python/run_stage.py --status
 """
 
 import argparse
@@ -14,19 +14,31 @@ from hkd.cli import UserError, run, use_project_python
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import devices, driver, experiments, methods, plans, records  # noqa: E402
+from hkd import devices, driver, experiments, methods, plans
 
 
 def parser():
-    p = argparse.ArgumentParser(description="Train one stage of one experiment, and before it every stage that it needs.")
+    p = argparse.ArgumentParser(
+        description="Train one stage of one experiment, and before it every stage that it needs."
+    )
     p.add_argument("--experiment", default=None, help=f"one of --list; default {experiments.DEFAULT}")
-    p.add_argument("--method", default=None, help=f"{', '.join(methods.METHODS)}; default: the one that has the stage, else {methods.DEFAULT}")
-    p.add_argument("--stage", default="kd", choices=("teacher", "baseline", "hint", "kd"), help="default kd, the last of a method")
+    p.add_argument(
+        "--method",
+        default=None,
+        help=f"{', '.join(methods.METHODS)}; default: the one that has the stage, else {methods.DEFAULT}",
+    )
+    p.add_argument(
+        "--stage", default="kd", choices=("teacher", "baseline", "hint", "kd"), help="default kd, the last of a method"
+    )
     p.add_argument("--step", type=int, help="of stage hint: 1, 2 or 3; default: the last")
     p.add_argument("--net", type=int, default=1, help="replicate 1, 2 or 3 (hint steps are shared by all)")
-    p.add_argument("--scale", type=float, default=1.0, help="multiplies every number of iterations; recorded; default 1")
+    p.add_argument(
+        "--scale", type=float, default=1.0, help="multiplies every number of iterations; recorded; default 1"
+    )
     p.add_argument("--seed", type=int, default=1, help="default 1")
-    p.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE", help="change a setting; may be repeated")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="SETTING=VALUE", help="change a setting; may be repeated"
+    )
     p.add_argument("--runs", type=Path, default=Path("runs"), help="where stages are kept; default runs")
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default data/NAME in the checkout")
     where = p.add_mutually_exclusive_group()
@@ -35,7 +47,9 @@ def parser():
     p.add_argument("--threads", type=int, help="BLAS threads on the CPU; default: all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    p.add_argument("--prepare", action="store_true", help="write the stage's three files for a stock `caffe train`, and stop")
+    p.add_argument(
+        "--prepare", action="store_true", help="write the stage's three files for a stock `caffe train`, and stop"
+    )
     p.add_argument("--status", action="store_true", help="a table of what is in --runs")
     p.add_argument("--list", action="store_true", help="the experiments")
     p.add_argument("-v", "--verbose", action="store_true", help="show Caffe's own log (always kept in caffe.log)")

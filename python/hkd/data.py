@@ -93,7 +93,9 @@ def read_manifest(folder, facts):
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{shown(path)}: not a manifest of make_lmdb.py: {rebuild}") from None
     if name != facts.name:
-        raise UserError(f"{shown(folder)} holds {name}, not {facts.name}: name another folder with --data, or {rebuild}")
+        raise UserError(
+            f"{shown(folder)} holds {name}, not {facts.name}: name another folder with --data, or {rebuild}"
+        )
     for file in (*FILES, *(MEAN_FILES if facts.mean else ())):
         part = folder / file
         if not part.exists() or part.stat().st_size != sizes.get(file):

@@ -39,7 +39,9 @@ def choose(gpu=None, cpu=False, threads=None):
         raise UserError(f"--gpu {gpu}: this Caffe was built without CUDA: run CAFFE_CUDA=1 make setup, or use --cpu")
     count = gpu_count()
     if not 0 <= gpu < count:
-        raise UserError(f"--gpu {gpu}: the NVIDIA driver shows {count} GPUs, numbered from 0: choose another, or use --cpu")
+        raise UserError(
+            f"--gpu {gpu}: the NVIDIA driver shows {count} GPUs, numbered from 0: choose another, or use --cpu"
+        )
     return Device(gpu, threads, "--gpu")
 
 

@@ -69,7 +69,9 @@ def check_data(stage, manifest):
             f"build it again, or name another folder with --data"
         )
     if stage.experiment.batch > manifest.train_images:
-        raise UserError(f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}")
+        raise UserError(
+            f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}"
+        )
 
 
 def digest(stage, options, manifest):
@@ -129,12 +131,18 @@ def spawn(stage, options, prepare_only=False):
         prepare_only=prepare_only,
     )
     threads = str(options.device.threads)
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "python"), "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT / "python"),
+        "OPENBLAS_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": threads,
+    }
     child = subprocess.Popen([sys.executable, "-m", "hkd.training"], stdin=subprocess.PIPE, text=True, env=environment)
     # A terminal's Ctrl-C reaches the child by itself; `kill` and `docker stop` reach only this process.
     previous = {
         signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)),
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN if os.isatty(0) else lambda *_: child.send_signal(signal.SIGINT)),
+        signal.SIGINT: signal.signal(
+            signal.SIGINT, signal.SIG_IGN if os.isatty(0) else lambda *_: child.send_signal(signal.SIGINT)
+        ),
     }
     try:
         child.stdin.write(json.dumps(asdict(job)))
@@ -174,7 +182,9 @@ def last_words(log, number):
 def print_plan(stage, options, manifest):
     e = stage.experiment
     scale = "" if stage.scale == 1 else f"   scale {stage.scale:g}: not the paper's iterations"
-    print(f"{e.name} ({e.paper}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}")
+    print(
+        f"{e.name} ({e.paper}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}"
+    )
     where = shown(options.data_folder(stage))
     print(f"data: {where}" + ("" if manifest else " (not there: will be built)") + f"   device: {options.device}")
     for needed in plans.lineage(stage):
@@ -192,7 +202,11 @@ def print_plan(stage, options, manifest):
 
 def print_result(stage, record, folder):
     Pc = record["Pc"]
-    reached = f"Pc {Pc['last']:.2f} % (best {Pc['best']:.2f} at {Pc['best_iteration']:,})" if Pc else f"test loss {record['test_loss']:.4g}"
+    reached = (
+        f"Pc {Pc['last']:.2f} % (best {Pc['best']:.2f} at {Pc['best_iteration']:,})"
+        if Pc
+        else f"test loss {record['test_loss']:.4g}"
+    )
     print(f"{stage.name}: {reached}, {record['seconds']:.0f} s; {shown(folder)}/record.json")
 
 

@@ -31,7 +31,9 @@ def experiment_files(experiment):
         files |= stage_files(stage)
     for architecture in (experiment.teacher, experiment.student):
         path = f"prototxt/{experiment.dataset}/{architecture.name}-deploy.prototxt"
-        header = [f"{experiment.facts.title}, {architecture.name}: for images of your own. Subtract mean_test.binaryproto first."]
+        header = [
+            f"{experiment.facts.title}, {architecture.name}: for images of your own. Subtract mean_test.binaryproto first."
+        ]
         if not experiment.facts.mean:
             header = [f"{experiment.facts.title}, {architecture.name}: for images of your own, pixels 0 to 255."]
         files[path] = networks.text(networks.deploy(experiment, architecture), header)

@@ -44,7 +44,9 @@ def state(folder, digest):
         return State("begun", snapshots.iteration(folder / "snapshots"))
     final = folder / FINAL
     if not final.exists() or sha256(final) != record["digests"][FINAL]:
-        raise UserError(f"{shown(final)} is not the file that its record names: delete {shown(folder)} to train it again")
+        raise UserError(
+            f"{shown(final)} is not the file that its record names: delete {shown(folder)} to train it again"
+        )
     return State("finished", record["iterations"], record["digests"][FINAL])
 
 
@@ -71,7 +73,9 @@ def read_record(folder):
     if record is None:
         return None
     if record.pop("sha256", None) != _self_digest(record):
-        raise UserError(f"{shown(folder / 'record.json')} was edited or damaged: delete {shown(folder)} to train the stage again")
+        raise UserError(
+            f"{shown(folder / 'record.json')} was edited or damaged: delete {shown(folder)} to train the stage again"
+        )
     return record
 
 
@@ -88,7 +92,9 @@ def read_json(path):
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{shown(path)} is damaged (no JSON object): delete {shown(path.parent)} to train the stage again")
+        raise UserError(
+            f"{shown(path)} is damaged (no JSON object): delete {shown(path.parent)} to train the stage again"
+        )
     return content
 
 

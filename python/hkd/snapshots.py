@@ -89,7 +89,9 @@ class Snapshots:
         try:
             state.ParseFromString((folder / STATE).read_bytes())
         except DecodeError:
-            raise UserError(f"{shown(folder / STATE)} is no solverstate: delete {shown(folder)} and run the same command again") from None
+            raise UserError(
+                f"{shown(folder / STATE)} is no solverstate: delete {shown(folder)} and run the same command again"
+            ) from None
         state.learned_net = str((folder / WEIGHTS).absolute())
         moved = self.folder / ".restore.solverstate"
         moved.write_bytes(state.SerializeToString())

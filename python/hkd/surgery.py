@@ -64,9 +64,13 @@ def transplant(network, facts, sources, fresh):
                 report.dropped[layer.name] = (shown(source.path), shapes)
                 continue
             if target not in wanted:
-                raise UserError(f"{shown(source.path)}: layer {layer.name} has no place in {network.name}, and is not declared as dropped")
+                raise UserError(
+                    f"{shown(source.path)}: layer {layer.name} has no place in {network.name}, and is not declared as dropped"
+                )
             if target in report.copied:
-                raise UserError(f"{shown(source.path)}: layer {layer.name}: {target} was copied from {report.copied[target][0]} already")
+                raise UserError(
+                    f"{shown(source.path)}: layer {layer.name}: {target} was copied from {report.copied[target][0]} already"
+                )
             if shapes != wanted[target]:
                 raise UserError(
                     f"{shown(source.path)}: layer {layer.name} is {_shapes(shapes)}, {network.name} needs {_shapes(wanted[target])}"
@@ -77,7 +81,9 @@ def transplant(network, facts, sources, fresh):
         if name in report.copied:
             continue
         if not name.startswith(tuple(fresh)):
-            raise UserError(f"{network.name}: no source has weights for layer {name}, and it is not declared as left to its filler")
+            raise UserError(
+                f"{network.name}: no source has weights for layer {name}, and it is not declared as left to its filler"
+            )
         report.fresh[name] = shapes
     unmet = [prefix for prefix in fresh if not any(name.startswith(prefix) for name in report.fresh)]
     if unmet:
@@ -92,7 +98,9 @@ def read(path):
     except FileNotFoundError:
         raise UserError(f"{shown(path)} is missing: train that stage first") from None
     except DecodeError:
-        raise UserError(f"{shown(path)} is no caffemodel, or a torn one: delete its stage's folder and train it again") from None
+        raise UserError(
+            f"{shown(path)} is no caffemodel, or a torn one: delete its stage's folder and train it again"
+        ) from None
     return network
 
 

@@ -21,7 +21,6 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -348,7 +347,9 @@ def _only_one(folder):
         lock.acquire()
     except Timeout:
         who = owner.read_text().strip() if owner.exists() else "another run_stage.py"
-        raise UserError(f"{shown(folder)} is being trained by {who}: wait for it, or use another --runs folder") from None
+        raise UserError(
+            f"{shown(folder)} is being trained by {who}: wait for it, or use another --runs folder"
+        ) from None
     try:
         owner.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         yield

@@ -1,0 +1,60 @@
+# Each line is a command that a person could type. What you can change, by `make TARGET NAME=value`:
+PYTHON  ?= python3
+DATASET ?= fashion-mnist
+SOURCE  ?=
+SCALE   ?= $(if $(filter cifar10,$(DATASET)),0.005,0.0125)
+RUNS    ?= runs
+OUT     ?= results/demo
+
+experiment = $(DATASET)-r14-r8
+py   = .venv/bin/python
+# The hash of what the environment is made from: `make setup` does nothing while it stays the same.
+ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
+
+.PHONY: help setup demo test test-slow lint prototxt bench clean
+
+help:
+	@echo "make setup   Debian packages (as root), .venv with Python packages, BVLC Caffe"
+	@echo "make demo    teacher, hint steps 1-3, KD and the student alone on Fashion-MNIST: a table and a figure"
+	@echo "             make demo DATASET=cifar10 SOURCE=cifar-10-binary.tar.gz    the same on CIFAR-10"
+	@echo "make test    lint, the committed prototxt, the tests       make test-slow   the slow ones too"
+	@echo "make bench   speed of the data tools and the driver, as ratios"
+
+setup: $(ready)
+	@docker/build_caffe.sh $(py)
+
+$(ready): pyproject.toml docker/packages.txt
+	@docker/packages.sh install
+	@command -v $(PYTHON) >/dev/null || { echo "make: error: no $(PYTHON): name a Python 3.11 with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: error: $(PYTHON) is $$($(PYTHON) -V), Caffe's Boost.Python here is for 3.11: make setup PYTHON=/usr/bin/python3.11" >&2; exit 1; }
+	@test -x $(py) || $(PYTHON) -m venv .venv
+	$(py) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@rm -f .venv/ready-*
+	@touch $(ready)
+
+demo: setup
+	$(py) data_tools/make_lmdb.py --dataset $(DATASET) $(if $(SOURCE),--source $(SOURCE))
+	$(py) python/run_stage.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --stage baseline
+	$(py) python/run_stage.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --method kd --stage kd
+	$(py) python/run_stage.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --method layerwise --stage kd
+	$(py) python/make_tables.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --out $(OUT)
+
+test: setup lint
+	$(py) -m pytest -m "not slow"
+
+test-slow: setup lint
+	$(py) -m pytest
+
+lint: setup
+	$(py) -m ruff check .
+	$(py) -m ruff format --check .
+	$(py) python/make_prototxt.py --check
+
+prototxt: setup
+	$(py) python/make_prototxt.py
+
+bench: setup
+	$(py) tests/bench.py
+
+clean:
+	rm -rf build .venv

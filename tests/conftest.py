@@ -1,0 +1,118 @@
+"""What the tests share: real images in small number, data sets built from them, and the commands as a user types them."""
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
+os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log of every layer would bury a failure
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+OFFICIAL = Path(os.environ.get("HKD_TEST_DATA", ROOT.parent / "shared/data"))
+"""CIFAR-10 and MNIST as published. Tests that need them skip where the folder is absent."""
+
+
+def official(name):
+    path = OFFICIAL / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in {OFFICIAL} (name its folder with HKD_TEST_DATA)")
+    return path
+
+
+def command(script, *arguments, check=None, env=None, cwd=ROOT, **options):
+    """Runs a command of this project as a user does; returns the CompletedProcess. check: the exit code expected."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+    if check is not None:
+        assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def one_line(done, *words):
+    """Asserts that a command failed with exit code 2 and one line on stderr that has all of `words`."""
+    lines = [line for line in done.stderr.splitlines() if line and not line.startswith("note: ")]
+    assert done.returncode == 2, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert str(word) in lines[0], f"{word!r} not in: {lines[0]}"
+
+
+def write_idx(path, array):
+    header = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(header + array.tobytes())
+
+
+def read_idx(path, dimensions):
+    content = gzip.decompress(path.read_bytes())
+    shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").astype(int)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+def write_fashion(folder, train, test):
+    """A folder in MNIST's format with the first `train` and `test` real Fashion-MNIST images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, count in (("train", train), ("t10k", test)):
+        write_idx(
+            folder / f"{prefix}-images-idx3-ubyte.gz", read_idx(FASHION / f"{prefix}-images-idx3-ubyte.gz", 3)[:count]
+        )
+        write_idx(
+            folder / f"{prefix}-labels-idx1-ubyte.gz", read_idx(FASHION / f"{prefix}-labels-idx1-ubyte.gz", 1)[:count]
+        )
+    return folder
+
+
+def write_cifar(folder, images, labels, per_file):
+    """A folder in CIFAR-10's binary layout: five training files and a test file of `per_file` records each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = np.concatenate([labels[:, None], images.reshape(len(images), -1)], axis=1).astype(np.uint8)
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+    for i, name in enumerate(names):
+        (folder / name).write_bytes(records[i * per_file : (i + 1) * per_file].tobytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fashion_source(tmp_path_factory):
+    return write_fashion(tmp_path_factory.mktemp("fashion") / "source", 640, 200)
+
+
+@pytest.fixture(scope="session")
+def fashion(fashion_source, tmp_path_factory):
+    """640 + 200 real Fashion-MNIST images as LMDBs."""
+    out = tmp_path_factory.mktemp("lmdb") / "fashion-mnist"
+    command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--source", fashion_source, "--out", out, check=0)
+    return out
+
+
+@pytest.fixture(scope="session")
+def colour_source(tmp_path_factory):
+    """CIFAR-10's layout with real images, coloured from Fashion-MNIST: padding, mean and channels are all in play, and
+    no test of them has to skip where CIFAR-10 itself is absent."""
+    grey = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)[:1200].astype(np.uint16)
+    labels = read_idx(FASHION / "train-labels-idx1-ubyte.gz", 1)[:1200]
+    images = np.zeros((1200, 3, 32, 32), np.uint8)
+    for channel, weight in enumerate((256, 192, 128)):
+        images[:, channel, 2:30, 2:30] = grey * weight >> 8
+    images[:, :, :2] = np.arange(1, 33)  # nothing at the edges is 0: the padding can be told from the image
+    return write_cifar(tmp_path_factory.mktemp("colour") / "cifar-10-batches-bin", images, labels, 200)
+
+
+@pytest.fixture(scope="session")
+def colour(colour_source, tmp_path_factory):
+    """1,000 + 200 images as CIFAR-10 LMDBs."""
+    out = tmp_path_factory.mktemp("lmdb") / "cifar10"
+    command("data_tools/make_lmdb.py", "--dataset", "cifar10", "--source", colour_source, "--out", out, check=0)
+    return out

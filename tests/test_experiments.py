@@ -1,0 +1,146 @@
+"""Experiments, settings and plans: the paper's numbers, names, seeds, and every refusal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hkd import experiments, papers, plans, solvers
+from hkd.cli import UserError
+from hkd.data import DATASETS
+
+E = experiments.experiment("cifar10-r26-r14")
+
+
+def plan(**options):
+    return [(s.name, s.iterations) for s in plans.lineage(plans.stage(E, "layerwise", "kd", **options))]
+
+
+def test_the_papers_iterations():
+    assert plan() == [
+        ("r26-teacher", 64_000),
+        ("r26-r14-layerwise-hint1", 3_000),
+        ("r26-r14-layerwise-hint2", 7_000),
+        ("r26-r14-layerwise-hint3", 15_000),
+        ("r26-r14-layerwise-kd-net1", 64_000),
+    ]
+
+
+def test_the_papers_solver():
+    kd = plans.stage(E, "layerwise", "kd").solver("n", "s", 10_000)
+    assert (kd.base_lr, kd.momentum, kd.weight_decay) == pytest.approx((0.1, 0.9, 1e-4))
+    assert (kd.lr_policy, list(kd.stepvalue), kd.gamma) == ("multistep", [32_000, 48_000], pytest.approx(0.1))
+    assert kd.test_iter[0] * solvers.test_batch(10_000) == 10_000
+    hint = plans.stage(E, "layerwise", "hint", 2).solver("n", "s", 10_000)
+    assert (hint.base_lr, hint.lr_policy, hint.max_iter) == (pytest.approx(1e-4), "fixed", 7_000)
+    assert papers.TAU == 3 and papers.LAMBDA_KD == 5
+
+
+def test_nets_share_the_hint_steps_and_differ_in_the_seed():
+    nets = [plans.stage(E, "layerwise", "kd", net=net) for net in (1, 2, 3)]
+    assert len({s.random_seed for s in nets}) == len({s.name for s in nets}) == 3
+    assert len({s.parents["student"] for s in nets}) == len({s.parents["teacher"] for s in nets}) == 1
+    assert plans.stage(E, "layerwise", "hint", 2, net=3) == plans.stage(E, "layerwise", "hint", 2, net=1)
+
+
+def test_every_stage_has_a_seed_of_its_own():
+    seeds = [s.random_seed for m in ("kd", "layerwise") for s in plans.lineage(plans.stage(E, m, "kd"))]
+    assert len(set(seeds)) == len({s.name for m in ("kd", "layerwise") for s in plans.lineage(plans.stage(E, m, "kd"))})
+    assert plans.stage(E, "kd", "kd", seed=2).random_seed != plans.stage(E, "kd", "kd", seed=1).random_seed
+
+
+@given(st.floats(1e-6, 1, exclude_min=True))
+def test_a_scale_multiplies_every_count_and_keeps_the_order(scale):
+    for stage in plans.lineage(plans.stage(E, "layerwise", "kd", scale=scale)):
+        full = plans.stage(E, stage.method, stage.kind, stage.part.step or None).iterations
+        assert stage.iterations == max(1, round(full * scale))
+        solver = stage.solver("n", "s", 10_000)
+        assert list(solver.stepvalue) == sorted(set(solver.stepvalue)) and all(
+            0 < s < stage.iterations for s in solver.stepvalue
+        )
+        assert 0 < solver.display <= stage.iterations and 0 < solver.test_interval <= stage.iterations
+        assert 0.9 <= plans.scaled_fraction(0.999, scale) <= 0.999
+        if scale != 1:
+            assert f"scale{scale:g}" in str(stage.group) and "NOT the paper's" in " ".join(stage.header())
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1.5, float("nan"), float("inf")])
+def test_a_scale_out_of_range_is_refused(scale):
+    with pytest.raises(UserError, match="--scale"):
+        plan(scale=scale)
+
+
+@pytest.mark.parametrize("options", [{"net": 0}, {"net": 4}, {"seed": -1}, {"seed": 2**31}])
+def test_nets_and_seeds_out_of_range_are_refused(options):
+    with pytest.raises(UserError, match="--net|--seed"):
+        plan(**options)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "step", "message"),
+    [
+        ("layerwise", "hint", 4, "steps 1 to 3"),
+        ("layerwise", "kd", 1, "has no steps"),
+        ("kd", "hint", 1, "has no stage hint"),
+        ("layerwize", "kd", None, "did you mean layerwise"),
+        ("", "teacher", 2, "has no steps"),
+        ("layerwise", "baseline", None, "has no stage baseline"),
+    ],
+)
+def test_stages_that_do_not_exist_are_refused(method, kind, step, message):
+    with pytest.raises(UserError, match=message):
+        plans.stage(E, method, kind, step)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lambda=3", "unknown setting 'lambda': did you mean lambda_kd"),
+        ("lambda_kd", "expected setting=value"),
+        ("lambda_kd=five", "expected a number, for example 5"),
+        ("lambda_kd=-1", "0 or more"),
+        ("tau=0", "more than 0"),
+        ("tau=nan", "a finite number"),
+        ("mirror=yes", "true or false"),
+        ("shortcut=B", "A or projection"),
+        ("batch=1.5", "a whole number"),
+        ("batch=0", "1 or more"),
+        ("stepvalue=5,3", "rising positive iterations"),
+        ("hint_iterations=5,3", "three positive numbers"),
+        ("momentum=1", "less than 1"),
+        ("name=x", "unknown setting 'name'"),
+    ],
+)
+def test_settings_that_are_wrong_are_refused_in_one_line(change, message):
+    with pytest.raises(UserError, match=message):
+        experiments.experiment("cifar10-r26-r14", [change])
+
+
+def test_a_changed_setting_names_the_folders_of_the_stages_that_it_reaches_and_no_other():
+    changed = experiments.experiment("cifar10-r26-r14", ["lambda_kd=3"])
+    names = [s.name for s in plans.lineage(plans.stage(changed, "layerwise", "kd"))]
+    assert names == [*(name for name, _ in plan()[:-1]), "r26-r14-layerwise-kd-net1+lambda_kd=3"]
+    changed = experiments.experiment("cifar10-r26-r14", ["hint_lr=0.001"])
+    names = [s.name for s in plans.lineage(plans.stage(changed, "layerwise", "kd"))]
+    assert names[0] == "r26-teacher" and all(name.endswith("+hint_lr=0.001") for name in names[1:])
+    changed = experiments.experiment("cifar10-r26-r14", ["shortcut=projection"])
+    assert all(s.name.endswith("+shortcut=projection") for s in plans.lineage(plans.stage(changed, "layerwise", "kd")))
+
+
+def test_setting_the_default_changes_nothing():
+    same = experiments.experiment("cifar10-r26-r14", ["lambda_kd=5", "tau=3.0"])
+    assert same == E
+
+
+def test_unknown_names_are_refused_with_a_hint():
+    with pytest.raises(UserError, match="did you mean cifar10-r26-r14"):
+        experiments.experiment("cifar10-r26-14")
+
+
+@given(st.integers(1, 100_000))
+def test_a_test_sees_every_image_exactly_once(images):
+    assert solvers.test_iter(images) * solvers.test_batch(images) == images
+    assert 1 <= solvers.test_batch(images) <= 100
+
+
+def test_the_data_sets_of_the_experiments_are_known():
+    assert {e.dataset for e in experiments.EXPERIMENTS.values()} <= set(DATASETS)

@@ -1,0 +1,133 @@
+"""Weights from stage to stage: what is copied, dropped and left, and every refusal by the layer's name."""
+
+import numpy as np
+import pytest
+from caffe.proto import caffe_pb2
+
+from hkd import experiments, networks, plans, surgery
+from hkd.cli import UserError
+from hkd.surgery import Source
+
+E = experiments.experiment("cifar10-r14-r8")
+
+
+def weights(path, network, facts=E.facts, prefix=""):
+    """A caffemodel of random weights for every layer of `network` whose name starts with `prefix`."""
+    rng = np.random.default_rng(0)
+    model = caffe_pb2.NetParameter()
+    for name, shapes in networks.parameter_shapes(network, facts).items():
+        if name.startswith(prefix):
+            layer = model.layer.add(name=name)
+            for shape in shapes:
+                blob = layer.blobs.add(data=rng.normal(size=int(np.prod(shape))))
+                blob.shape.dim.extend(shape)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return weights(tmp_path / "teacher.caffemodel", networks.plain(E, E.teacher, networks.Feed("D", 1, 1)))
+
+
+def stage(kind, step=None, method="layerwise"):
+    return plans.stage(E, method, kind, step)
+
+
+def transplant(target, teacher, student=None):
+    sources, fresh = surgery.declared(target, lambda parent: parent.folder(""))
+    paths = {networks.TEACHER: teacher, "": student}
+    sources = [Source(paths[s.prefix], s.prefix, s.drops) for s in sources]
+    return surgery.transplant(target.network("D", 100), E.facts, sources, fresh)
+
+
+def test_hint_step_1_copies_the_teacher_below_h1_and_leaves_the_student(teacher):
+    init, report = transplant(stage("hint", 1), teacher)
+    assert {layer.name for layer in init.layer} == set(report.copied)
+    assert all(
+        name.startswith(("teacher/conv1", "teacher/bn1", "teacher/scale1", "teacher/stack1/")) for name in report.copied
+    )
+    assert all(name.startswith(("stack2/", "stack3/", "fc")) for name in report.dropped)
+    assert (
+        set(report.fresh) == {n for n in report.fresh if n.startswith(("conv1", "bn1", "scale1", "stack1/"))}
+        and report.fresh
+    )
+
+
+def test_values_are_copied_blob_by_blob(teacher):
+    init, _ = transplant(stage("hint", 1), teacher)
+    source = {layer.name: layer for layer in surgery.read(teacher).layer}
+    for layer in init.layer:
+        assert list(layer.blobs) == list(source[layer.name.removeprefix("teacher/")].blobs)
+
+
+def test_hint_step_2_starts_from_step_1(tmp_path, teacher):
+    student = weights(tmp_path / "hint1.caffemodel", stage("hint", 1).network("D", 100))
+    init, report = transplant(stage("hint", 2), teacher, student)
+    assert {"conv1", "stack1/block1/conv1", "teacher/stack2/block2/conv2"} <= set(report.copied)
+    assert set(report.fresh) == {n for n in report.fresh if n.startswith("stack2/")}
+    copied = {layer.name: layer for layer in init.layer}
+    trained = {layer.name: layer for layer in surgery.read(student).layer}
+    assert list(copied["conv1"].blobs) == list(trained["conv1"].blobs)
+
+
+def test_kd_after_the_hints_leaves_the_fully_connected_layer_alone(tmp_path, teacher):
+    student = weights(tmp_path / "hint3.caffemodel", stage("hint", 3).network("D", 100))
+    _, report = transplant(stage("kd"), teacher, student)
+    assert set(report.fresh) == {"fc"} and "teacher/fc" in report.copied
+    _, report = transplant(stage("kd", method="kd"), teacher)
+    assert not any(name.startswith("teacher/") for name in report.fresh) and {"conv1", "fc"} <= set(report.fresh)
+
+
+def test_every_blob_is_reported(tmp_path, teacher):
+    _, report = transplant(stage("hint", 1), teacher)
+    lines = list(report.lines())
+    assert len(lines) == len(report.copied) + len(report.dropped) + len(report.fresh)
+    assert any(line.startswith("copied   teacher/conv1  16x3x3x3  from ") for line in lines)
+    assert any(line.startswith("dropped  fc  10x64 10 ") for line in lines)
+    assert any(line.startswith("filler   conv1  16x3x3x3") for line in lines)
+
+
+def broken(path, change):
+    model = surgery.read(path)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def layer(model, name):
+    return next(x for x in model.layer if x.name == name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda m: m.layer.remove(layer(m, "stack1/block2/conv1")),
+            "no source has weights for layer teacher/stack1/block2/conv1",
+        ),
+        (lambda m: m.layer.add(name="hint9", blobs=layer(m, "conv1").blobs), "layer hint9 has no place"),
+        (lambda m: layer(m, "conv1").blobs[0].shape.dim.__setitem__(0, 8), "layer conv1 is 8x3x3x3, .* needs 16x3x3x3"),
+        (lambda m: m.layer.add(name="conv1", blobs=layer(m, "conv1").blobs), "teacher/conv1 was copied from"),
+        (lambda m: layer(m, "bn1").blobs.pop(), "layer bn1 is 16 16, .* needs 16 16 1"),
+    ],
+    ids=["missing", "undeclared", "shape", "twice", "blobs"],
+)
+def test_what_was_not_declared_is_an_error_that_names_the_layer(teacher, change, message):
+    with pytest.raises(UserError, match=message):
+        transplant(stage("hint", 1), broken(teacher, change))
+
+
+def test_a_student_of_another_width_is_refused_by_shape(tmp_path):
+    wide = experiments.replace(E, teacher=experiments.Architecture(14, 32))
+    path = weights(tmp_path / "w.caffemodel", networks.plain(wide, wide.teacher, networks.Feed("D", 1, 1)))
+    with pytest.raises(UserError, match="layer conv1 is 32x3x3x3"):
+        transplant(stage("hint", 1), path)
+
+
+def test_a_file_that_is_missing_or_no_caffemodel(tmp_path):
+    with pytest.raises(UserError, match="is missing: train that stage first"):
+        surgery.read(tmp_path / "none.caffemodel")
+    (tmp_path / "torn.caffemodel").write_bytes(b"\x0a\xff\xff\xff\xff\xff")
+    with pytest.raises(UserError, match="no caffemodel, or a torn one"):
+        surgery.read(tmp_path / "torn.caffemodel")
