@@ -44,7 +44,7 @@ def parser():
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     where.add_argument("--gpu", type=int, metavar="N", help="use GPU N")
-    p.add_argument("--threads", type=int, help="BLAS threads on the CPU; default: all cores")
+    p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     p.add_argument(

@@ -71,7 +71,7 @@ def test_a_scale_out_of_range_is_refused(scale):
 
 @pytest.mark.parametrize("options", [{"net": 0}, {"net": 4}, {"seed": -1}, {"seed": 2**31}])
 def test_nets_and_seeds_out_of_range_are_refused(options):
-    with pytest.raises(UserError, match="--net|--seed"):
+    with pytest.raises(UserError, match=r"--net|--seed"):
         plan(**options)
 
 

@@ -13,6 +13,7 @@ from conftest import command, one_line
 from hkd.cli import UserError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB
+SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -60,7 +61,7 @@ def server(monkeypatch):
         httpd.shutdown()
 
 
-def get(folder, *mirrors, checksum="sha256:" + hashlib.sha256(CONTENT).hexdigest()):
+def get(folder, *mirrors, checksum=SHA256):
     with Progress(disable=True) as progress:
         return fetch.fetch_file(sources.Download("f.bin", len(CONTENT), checksum, mirrors), folder, progress)
 

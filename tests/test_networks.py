@@ -28,7 +28,7 @@ def layers(net, phase):
     return [x for x in net.layer if not x.include or x.include[0].phase == phase]
 
 
-@pytest.mark.parametrize("stage", every_stage(), ids=lambda s: f"{s.experiment.dataset}-{s.stem}")
+@pytest.mark.parametrize("stage", list(every_stage()), ids=lambda s: f"{s.experiment.dataset}-{s.stem}")
 class TestEveryNetwork:
     def test_the_teacher_inside_uses_stored_statistics_and_does_not_learn(self, stage):
         for layer in network(stage).layer:

@@ -13,7 +13,7 @@ from hkd.cli import UserError
 
 @dataclass(frozen=True)
 class Device:
-    """gpu: its number, or None for the CPU. threads: of the BLAS on a CPU. why: the reason, for the user."""
+    """gpu: its number, or None for the CPU. threads: of the convolutions on a CPU. why: the reason, for the user."""
 
     gpu: int | None
     threads: int
@@ -25,7 +25,8 @@ class Device:
 
 def choose(gpu=None, cpu=False, threads=None):
     """The device for --gpu N, --cpu or neither. Raises UserError where --gpu cannot be had."""
-    threads = threads or int(os.environ.get("OPENBLAS_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    if threads is None:
+        threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     if threads < 1:
         raise UserError(f"--threads {threads}: expected 1 or more")
     if cpu:

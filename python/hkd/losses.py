@@ -5,7 +5,7 @@ from caffe import params as P
 
 SMALLEST = 1e-37
 """Added inside the logarithm: a softmax that underflows to 0 gives -85, not minus infinity. Below a float's resolution
-for every probability above 1e-30, so it changes no loss and no gradient that a network in training meets."""
+for every probability above 1e-29, so it changes no loss and no gradient that a network in training meets."""
 
 
 def hint(n, name, guided, hinted):

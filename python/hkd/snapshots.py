@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 from caffe.proto import caffe_pb2
@@ -51,7 +52,7 @@ class Snapshots:
         partial.mkdir()
         solver.snapshot()
         for suffix, name in (("caffemodel", WEIGHTS), ("solverstate", STATE)):
-            os.replace(f"{self.prefix}_iter_{solver.iter}.{suffix}", partial / name)
+            Path(f"{self.prefix}_iter_{solver.iter}.{suffix}").replace(partial / name)
             _flush(partial / name)
         note = {"digest": self.digest, "iteration": solver.iter, **extra}
         note["sha256"] = {name: sha256(partial / name) for name in (WEIGHTS, STATE)}

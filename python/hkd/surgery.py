@@ -110,7 +110,7 @@ def declared(stage, folder):
     sources, step = [], stage.part.step
     if "teacher" in parents:
         # A hint step holds the teacher up to H_i only.
-        above = tuple(f"stack{i}/" for i in range(step + 1, 4)) + ("fc",) if step else ()
+        above = (*(f"stack{i}/" for i in range(step + 1, 4)), "fc") if step else ()
         sources.append(Source(parents["teacher"], networks.TEACHER, above))
     if "student" in parents:
         sources.append(Source(parents["student"], "", (networks.TEACHER,)))

@@ -262,7 +262,7 @@ class Training:
     def _lr(self):
         """The learning rate of the iteration just done (sgd_solver.cpp, GetLearningRate)."""
         steps = sum(step <= self.solver.iter - 1 for step in self.parameter.stepvalue)
-        return self.parameter.base_lr * self.parameter.gamma**steps
+        return round(self.stage.schedule.base_lr * 0.1**steps, 12)
 
     def _log(self, line):
         with self.log_path.open("a") as stream:
@@ -385,5 +385,4 @@ def _die_with_parent():
 
 
 if __name__ == "__main__":
-    # The command line decides, not what was exported for other programs: the thread count is in the record.
     run(main)

@@ -1,0 +1,535 @@
+"""Stages trained for real: Caffe, LMDBs of real images, processes, signals, through the command line."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, command, one_line
+
+from hkd import experiments, plans, snapshots, surgery
+from hkd.files import sha256
+
+RUN = "python/run_stage.py"
+SCALE = 0.0005  # 18 iterations of teacher, baseline and KD; 2, 4 and 8 of the hint steps
+EXPERIMENT = "fashion-mnist-r14-r8"
+CHAIN = ["r14-teacher", *(f"r14-r8-layerwise-hint{i}" for i in (1, 2, 3)), "r14-r8-layerwise-kd-net1"]
+
+
+def run_stage(data, runs, *more, scale=SCALE, **options):
+    return command(RUN, "--experiment", EXPERIMENT, "--data", data, "--runs", runs, "--scale", scale, *more, **options)
+
+
+def group(runs, scale=SCALE, seed=1):
+    return Path(runs) / f"fashion-mnist/scale{scale:g}-seed{seed}"
+
+
+def blobs(path):
+    """{layer: [array of each blob]} of a caffemodel."""
+    return {x.name: [np.array(b.data, np.float32) for b in x.blobs] for x in surgery.read(path).layer if x.blobs}
+
+
+def record(folder):
+    return json.loads((folder / "record.json").read_text())
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def chain(fashion, tmp_path_factory):
+    """The layer-wise method from nothing to its KD stage, in one command."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = run_stage(fashion, runs, "--method", "layerwise", "--stage", "kd", check=0)
+    return group(runs), done
+
+
+@pytest.fixture
+def copy(chain, tmp_path):
+    """The chain in a runs folder of its own, to damage."""
+    shutil.copytree(chain[0].parent.parent, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+class TestTheChain:
+    def test_the_plan_comes_first_and_every_stage_ends(self, chain):
+        folder, done = chain
+        plan = [line.split() for line in done.stdout.splitlines() if " iterations   lr " in line]
+        assert [(words[0], words[1]) for words in plan] == list(zip(CHAIN, ["18", "2", "4", "8", "18"], strict=True))
+        for name in CHAIN:
+            kept = {p.name for p in (folder / name).iterdir()}
+            assert {
+                "net.prototxt",
+                "solver.prototxt",
+                "init.caffemodel",
+                "final.caffemodel",
+                "record.json",
+                "caffe.log",
+            } <= kept
+            assert "snapshots" not in kept
+
+    @pytest.mark.parametrize("name", CHAIN[1:])
+    def test_the_teacher_is_byte_identical_after_the_stage(self, chain, name):
+        folder, _ = chain
+        before, after = blobs(folder / "r14-teacher/final.caffemodel"), blobs(folder / name / "final.caffemodel")
+        inside = {k.removeprefix("teacher/"): v for k, v in after.items() if k.startswith("teacher/")}
+        assert inside
+        for layer, arrays in inside.items():
+            assert [a.tobytes() for a in arrays] == [b.tobytes() for b in before[layer]], layer
+
+    @pytest.mark.parametrize("name", CHAIN[1:])
+    def test_every_layer_of_the_student_is_trained_and_its_statistics_change(self, chain, name):
+        folder, _ = chain
+        before, after = blobs(folder / name / "init.caffemodel"), blobs(folder / name / "final.caffemodel")
+        own = [layer for layer in before if not layer.startswith("teacher/")]
+        for layer in own:
+            assert not all(np.array_equal(a, b) for a, b in zip(before[layer], after[layer], strict=True)), layer
+        for layer in (x for x in after if x.split("/")[-1].startswith("bn") and not x.startswith("teacher/")):
+            assert after[layer][2] > 0 and after[layer][1].any()
+
+    def test_each_step_starts_from_the_one_before(self, chain):
+        folder, _ = chain
+        for earlier, later in zip(CHAIN[1:], CHAIN[2:], strict=False):
+            trained, start = blobs(folder / earlier / "final.caffemodel"), blobs(folder / later / "init.caffemodel")
+            own = {k for k in trained if not k.startswith("teacher/")}
+            assert own and own == {k for k in start if not k.startswith("teacher/")}
+            for layer in own:
+                assert all(np.array_equal(a, b) for a, b in zip(trained[layer], start[layer], strict=True)), layer
+
+    def test_the_record_names_all_that_decided_the_result(self, chain):
+        folder, _ = chain
+        kd = record(folder / CHAIN[-1])
+        assert (kd["scale"], kd["iterations"], kd["net"], kd["seed"]) == (SCALE, 18, 1, 1)
+        assert 0 <= kd["Pc"]["last"] <= kd["Pc"]["best"] <= 100
+        assert kd["settings"]["lambda_kd"] == 5 and kd["settings"]["tau"] == 3
+        assert kd["versions"]["caffe"]["source"].startswith("BVLC/caffe@9b89154")
+        assert kd["digests"]["final.caffemodel"] == sha256(folder / CHAIN[-1] / "final.caffemodel")
+        assert kd["device"].startswith("CPU") and kd["seconds"] > 0 and not kd["official_data"]
+        hint = record(folder / CHAIN[1])
+        assert hint["Pc"] is None and hint["test_loss"] > 0 and hint["net"] is None
+
+    def test_the_log_has_every_loss_and_they_add_up(self, chain):
+        folder, _ = chain
+        lines = log(folder / CHAIN[-1])
+        trained = [x for x in lines if "lr" in x]
+        assert [x["iteration"] for x in trained] == [10, 18]
+        for line in trained:
+            assert line["loss"] == pytest.approx(line["hard"] + 5 * line["soft"], rel=1e-6)
+        assert [x["lr"] for x in trained] == pytest.approx([0.01, 0.001])  # divided at 9 and at 14 of 18
+        (test,) = [x for x in lines if "Pc" in x]
+        assert test["test_loss"] == pytest.approx(test["test_hard"] + 5 * test["test_soft"], rel=1e-6)
+
+    def test_the_accuracy_is_that_of_the_deploy_network_image_by_image(self, chain, fashion, tmp_path):
+        import caffe
+        from test_data_layer import read_lmdb
+
+        from hkd import networks
+
+        e = experiments.experiment(EXPERIMENT)
+        path = tmp_path / "deploy.prototxt"
+        path.write_text(networks.text(networks.deploy(e, e.student), []))
+        net = caffe.Net(str(path), str(chain[0] / CHAIN[-1] / "final.caffemodel"), caffe.TEST)
+        images, labels = read_lmdb(fashion / "test_lmdb")
+        net.blobs["data"].reshape(*images.shape)
+        net.blobs["data"].data[...] = images
+        right = (net.forward()["prob"].argmax(axis=1) == labels).sum()
+        assert record(chain[0] / CHAIN[-1])["Pc"]["last"] == pytest.approx(100 * right / len(labels))
+
+    def test_a_second_command_uses_everything_again(self, chain, fashion):
+        folder, _ = chain
+        before = {name: (folder / name / "record.json").stat().st_mtime_ns for name in CHAIN}
+        done = run_stage(fashion, folder.parent.parent, "--stage", "kd", check=0)
+        assert done.stdout.count("finished, used again") == 5
+        assert before == {name: (folder / name / "record.json").stat().st_mtime_ns for name in CHAIN}
+
+    def test_net_2_shares_the_hints_and_ends_elsewhere(self, copy, fashion):
+        done = run_stage(fashion, copy, "--stage", "kd", "--net", 2, check=0)
+        assert done.stdout.count("finished, used again") == 4
+        one, two = (blobs(group(copy) / f"r14-r8-layerwise-kd-net{k}/final.caffemodel") for k in (1, 2))
+        assert not np.array_equal(one["fc"][0], two["fc"][0])
+
+    def test_the_same_command_elsewhere_ends_in_the_same_bytes(self, chain, fashion, tmp_path):
+        """Another folder, and one thread in place of two."""
+        run_stage(fashion, tmp_path / "other", "--stage", "hint", "--step", 2, "--threads", 1, check=0)
+        for name in CHAIN[:3]:
+            assert sha256(group(tmp_path / "other") / name / "final.caffemodel") == sha256(
+                chain[0] / name / "final.caffemodel"
+            )
+
+    def test_the_status(self, copy, fashion):
+        shutil.rmtree(group(copy) / CHAIN[-1])
+        done = command(RUN, "--status", "--runs", copy, check=0)
+        for name in CHAIN[:-1]:
+            assert name in done.stdout
+        assert done.stdout.count("finished") == 4 and "scale0.0005-seed1" in done.stdout
+        assert "no stage" in command(RUN, "--status", "--runs", copy / "none", check=0).stdout
+
+    def test_a_moved_runs_folder_is_still_good(self, copy, fashion, tmp_path):
+        copy.rename(tmp_path / "moved")
+        assert (
+            run_stage(fashion, tmp_path / "moved", "--stage", "kd", check=0).stdout.count("finished, used again") == 5
+        )
+
+    def test_stock_caffe_trains_the_three_files_to_the_same_bytes(self, chain, tmp_path):
+        """`caffe train -solver ... -weights ...`, without a line of ours."""
+        stage = chain[0] / CHAIN[2]
+        text = (stage / "solver.prototxt").read_text().replace(str(stage / "caffe"), str(tmp_path / "stock"))
+        (tmp_path / "solver.prototxt").write_text(text)
+        caffe = Path(sys.executable).with_name("caffe")
+        arguments = [caffe, "train", "-solver", tmp_path / "solver.prototxt", "-weights", stage / "init.caffemodel"]
+        subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
+        ours, theirs = blobs(stage / "final.caffemodel"), blobs(tmp_path / "stock_iter_4.caffemodel")
+        assert ours.keys() == theirs.keys()
+        for layer in ours:
+            assert [a.tobytes() for a in ours[layer]] == [a.tobytes() for a in theirs[layer]], layer
+
+    def test_prepare_writes_the_three_files_and_trains_nothing(self, copy, fashion):
+        shutil.rmtree(group(copy) / CHAIN[-1])
+        done = run_stage(fashion, copy, "--stage", "kd", "--prepare", check=0)
+        kept = {p.name for p in (group(copy) / CHAIN[-1]).iterdir()}
+        assert {"net.prototxt", "solver.prototxt", "init.caffemodel"} <= kept and "final.caffemodel" not in kept
+        assert "caffe train -solver" in done.stdout
+        run_stage(fashion, copy, "--stage", "kd", check=0)
+
+    def test_verbose_shows_caffes_own_log(self, fashion, tmp_path):
+        env = {"GLOG_minloglevel": "0"}
+        done = run_stage(fashion, tmp_path, "--stage", "baseline", "--set", "batch=8", "-v", env=env, check=0)
+        assert "Creating training net" in done.stderr
+        assert "Creating training net" in (group(tmp_path) / "r8-baseline-net1+batch=8/caffe.log").read_text()
+
+
+class TestWhatDependsOnWhat:
+    def test_a_changed_teacher_makes_its_students_new_and_keeps_the_old(self, copy, fashion, colour):
+        # The teacher is trained anew (its folder was deleted and its seed is the same): same bytes, all is used again.
+        shutil.rmtree(group(copy) / "r14-teacher")
+        done = run_stage(fashion, copy, "--stage", "hint", "--step", 1, check=0)
+        assert "r14-teacher: 18 iterations" in done.stdout and "r14-r8-layerwise-hint1: 2" not in done.stdout
+
+    def test_other_images_make_every_stage_new(self, copy, fashion_source, tmp_path):
+        other = tmp_path / "lmdb"
+        build = ["--dataset", "fashion-mnist", "--source", fashion_source, "--seed", "9", "--out", other]
+        command("data_tools/make_lmdb.py", *build, check=0)
+        old = sha256(group(copy) / "r14-teacher/final.caffemodel")
+        done = run_stage(other, copy, "--stage", "teacher", check=0)
+        assert "changed since: to train again" in done.stdout and "kept as r14-teacher.before-1" in done.stdout
+        assert sha256(group(copy) / "r14-teacher.before-1/final.caffemodel") == old
+        assert sha256(group(copy) / "r14-teacher/final.caffemodel") != old
+
+    def test_another_scale_or_seed_is_another_folder(self, fashion, tmp_path):
+        for more in (["--scale", "0.0002"], ["--seed", "2"]):
+            run_stage(fashion, tmp_path, "--stage", "baseline", *more, check=0)
+        found = sorted(p.name for p in (tmp_path / "fashion-mnist").iterdir())
+        assert found == ["scale0.0002-seed1", "scale0.0005-seed2"]
+
+
+class TestEdited:
+    @pytest.mark.parametrize("name", ["solver.prototxt", "net.prototxt", "init.caffemodel"])
+    def test_a_file_edited_by_hand_is_refused(self, copy, fashion, name):
+        path = group(copy) / CHAIN[1] / name
+        path.write_bytes(path.read_bytes() + b"\n")
+        one_line(run_stage(fashion, copy, "--stage", "kd"), name, "edited by hand", "--set")
+
+    def test_an_edited_record_is_refused(self, copy, fashion):
+        path = group(copy) / CHAIN[-1] / "record.json"
+        path.write_text(path.read_text().replace('"last"', '"last" ').replace('"seed": 1', '"seed": 7'))
+        one_line(run_stage(fashion, copy, "--stage", "kd"), "record.json", "edited or damaged")
+
+    @pytest.mark.parametrize("name", ["stage.json", "record.json"])
+    def test_a_record_that_is_no_json_is_refused(self, copy, fashion, name):
+        (group(copy) / CHAIN[0] / name).write_text("{torn")
+        one_line(run_stage(fashion, copy, "--stage", "kd"), name, "damaged")
+
+    def test_foreign_or_torn_weights_are_refused(self, copy, fashion):
+        path = group(copy) / CHAIN[0] / "final.caffemodel"
+        path.write_bytes(path.read_bytes()[:-1000])
+        one_line(run_stage(fashion, copy, "--stage", "kd"), "final.caffemodel", "not the file that its record names")
+
+    def test_a_committed_file_edited_by_hand_is_refused(self, fashion, tmp_path):
+        """In a copy of the checkout: an edit there would be ignored, so it is an error."""
+        here = tmp_path / "checkout"
+        for name in ("python", "data_tools", "prototxt", "solvers"):
+            shutil.copytree(ROOT / name, here / name)
+        solver = here / "solvers/fashion-mnist/r14-teacher-36k.prototxt"
+        solver.write_text(solver.read_text().replace("base_lr: 0.1", "base_lr: 0.2"))
+        arguments = ["--experiment", EXPERIMENT, "--stage", "teacher", "--data", str(fashion), "--dry-run"]
+        done = subprocess.run([sys.executable, here / RUN, *arguments], capture_output=True, text=True, cwd=here)
+        one_line(done, "solvers/fashion-mnist/r14-teacher-36k.prototxt", "edited by hand")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--experiment", "cifar10-r26-r15"], ["cifar10-r26-r15", "did you mean cifar10-r26-r14"]),
+            (["--method", "hints"], ["unknown method 'hints'"]),
+            (["--stage", "hint", "--step", "4"], ["--step 4", "steps 1 to 3"]),
+            (["--stage", "kd", "--step", "1"], ["has no steps"]),
+            (["--net", "4"], ["--net 4"]),
+            (["--scale", "0"], ["--scale 0"]),
+            (["--scale", "nan"], ["--scale nan"]),
+            (["--set", "lamda_kd=3"], ["did you mean lambda_kd"]),
+            (["--set", "tau=hot"], ["tau=hot", "a number"]),
+            (["--threads", "0"], ["--threads 0"]),
+            (["--snapshot-seconds", "-1"], ["--snapshot-seconds"]),
+        ],
+        ids=lambda x: " ".join(x[:2]),
+    )
+    def test_a_wrong_argument_is_one_line(self, arguments, words):
+        one_line(command(RUN, *arguments, "--dry-run"), *words)
+
+    def test_a_gpu_that_cannot_be_had(self):
+        one_line(command(RUN, "--gpu", "0", "--dry-run"), "--gpu 0", "--cpu")
+        assert "device: CPU" in command(RUN, "--cpu", "--dry-run", check=0).stdout
+
+    def test_a_data_set_that_cannot_be_had(self, tmp_path):
+        env = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "HKD_FETCH_BACK_OFF": "0"}
+        done = command(
+            RUN, "--scale", "0.001", "--data", tmp_path / "none", "--runs", tmp_path, "--stage", "teacher", env=env
+        )
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert "--source ARCHIVE" in done.stderr.splitlines()[-1]
+
+    def test_a_missing_data_set_is_built(self, tmp_path):
+        """Fashion-MNIST whole, from Debian's package, by the training command itself."""
+        done = command(
+            RUN,
+            "--experiment",
+            EXPERIMENT,
+            "--stage",
+            "teacher",
+            "--data",
+            tmp_path / "d",
+            "--prepare",
+            "--runs",
+            tmp_path / "r",
+            check=0,
+        )
+        assert "not there: building it" in done.stdout and (tmp_path / "d/manifest.json").exists()
+
+    def test_a_data_set_of_another_kind_or_padding(self, colour, colour_source, tmp_path):
+        one_line(run_stage(colour, tmp_path, "--stage", "teacher"), "holds cifar10, not fashion-mnist")
+        build = ["--dataset", "cifar10", "--source", colour_source, "--pad", "2", "--out", tmp_path / "p2"]
+        command("data_tools/make_lmdb.py", *build, check=0)
+        one_line(command(RUN, "--data", tmp_path / "p2", "--runs", tmp_path, "--scale", "0.001"), "--pad 2", "need 4")
+
+    def test_a_data_set_that_lost_a_part(self, fashion, tmp_path):
+        broken = shutil.copytree(fashion, tmp_path / "broken")
+        (broken / "test_lmdb/data.mdb").write_bytes(b"torn")
+        one_line(run_stage(broken, tmp_path, "--stage", "teacher"), "test_lmdb/data.mdb", "build it again")
+
+    def test_a_batch_larger_than_the_data_set(self, fashion, tmp_path):
+        one_line(run_stage(fashion, tmp_path, "--stage", "teacher", "--set", "batch=641"), "640 training images")
+
+    def test_a_failed_check_of_caffe_is_one_line(self, fashion, tmp_path):
+        """An LMDB whose size is right and whose inside is not: Caffe aborts, the driver says what it said."""
+        broken = shutil.copytree(fashion, tmp_path / "broken")
+        path = broken / "train_lmdb/data.mdb"
+        path.write_bytes(bytes(path.stat().st_size))
+        done = run_stage(broken, tmp_path / "runs", "--stage", "baseline")
+        assert done.returncode == 128 + signal.SIGABRT
+        (line,) = done.stderr.splitlines()
+        assert (
+            line.startswith("error: Caffe stopped: Check failed: mdb_status == 0")
+            and "db_lmdb" in line
+            and "caffe.log" in line
+        )
+
+    def test_a_loss_that_is_no_number_ends_the_stage_and_keeps_the_last_snapshot(self, fashion, tmp_path):
+        arguments = ["--stage", "baseline", "--set", "base_lr=1e30", "--snapshot-seconds", "0"]
+        done = run_stage(fashion, tmp_path, *arguments)
+        one_line(done, "at iteration", "try a smaller learning rate")
+        stage = group(tmp_path) / "r8-baseline-net1+base_lr=1e+30"
+        assert not (stage / "record.json").exists() and not (stage / "final.caffemodel").exists()
+        for path in stage.glob("snapshots/iter_*/weights.caffemodel"):
+            assert all(np.isfinite(a).all() for arrays in blobs(path).values() for a in arrays)
+
+    def test_a_full_disk_is_one_line_and_the_snapshots_stay(self, fashion, tmp_path):
+        """RLIMIT_FSIZE: no file may grow beyond 200 kB, as on a full disk."""
+        run_stage(fashion, tmp_path, "--stage", "baseline", "--prepare", check=0)
+        limit = 200_000
+        done = run_stage(
+            fashion,
+            tmp_path,
+            "--stage",
+            "baseline",
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+        assert done.returncode and len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr
+        assert "no space" in done.stderr or "disk" in done.stderr, done.stderr
+        run_stage(fashion, tmp_path, "--stage", "baseline", check=0)
+
+
+# --- kill it at any moment ----------------------------------------------------------------------------------------------
+
+KILL_SCALE = 0.004  # 144 iterations
+KILL = ["--stage", "baseline", "--set", "batch=8", "--snapshot-seconds", "0.2"]
+KILLED = "r8-baseline-net1+batch=8"
+
+
+def start(data, runs, scale=KILL_SCALE):
+    arguments = ["--experiment", EXPERIMENT, "--data", data, "--runs", runs, "--scale", scale, *KILL]
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / RUN), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
+
+
+def finish(process):
+    """Waits for a run that must end well; returns what it printed."""
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return said
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(fashion, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("whole")
+    finish(start(fashion, runs))
+    return group(runs, KILL_SCALE) / KILLED
+
+
+def same_result(stage, uninterrupted):
+    assert sha256(stage / "final.caffemodel") == sha256(uninterrupted / "final.caffemodel")
+    assert blobs_of_state(stage) == blobs_of_state(uninterrupted)
+    assert log(stage) == log(uninterrupted)
+    assert record(stage)["Pc"] == record(uninterrupted)["Pc"]
+
+
+def blobs_of_state(stage):
+    from caffe.proto import caffe_pb2
+
+    state = caffe_pb2.SolverState.FromString((stage / "final.solverstate").read_bytes())
+    return [list(blob.data) for blob in state.history]
+
+
+def test_killed_at_20_random_moments_it_ends_in_the_same_bytes(fashion, tmp_path):
+    scale = 0.02  # 720 iterations: long enough for 20 kills while it trains
+    finish(start(fashion, tmp_path / "whole", scale))
+    stage = group(tmp_path / "killed", scale) / KILLED
+    rng = random.Random(20)
+    for kill in range(20):
+        process = start(fashion, tmp_path / "killed", scale)
+        if kill % 2:
+            # At any instant from its first on: while it prepares, restores, replays, trains, writes.
+            time.sleep(rng.uniform(0, 2))
+        else:
+            # Shortly after a snapshot that it has just made, so that it gets on.
+            before = snapshots.iteration(stage / "snapshots")
+            wait_for(lambda before=before: snapshots.iteration(stage / "snapshots") > before)
+            time.sleep(rng.uniform(0, 0.1))
+        assert process.poll() is None, "it finished before it could be killed 20 times"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert 0 < snapshots.iteration(stage / "snapshots") < 720
+    finish(start(fashion, tmp_path / "killed", scale))
+    assert record(stage)["sessions"] > 1
+    same_result(stage, group(tmp_path / "whole", scale) / KILLED)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_within_seconds_and_nothing_is_lost(fashion, uninterrupted, tmp_path, number):
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    process = start(fashion, tmp_path)
+    wait_for(lambda: (stage / "snapshots").exists() and snapshots.iteration(stage / "snapshots") > 10)
+    process.send_signal(number)
+    started = time.monotonic()
+    said, _ = process.communicate()
+    assert time.monotonic() - started < 20
+    assert process.returncode == 128 + number
+    stopped = int(said.split("stopped at iteration ")[1].split(":")[0].replace(",", ""))
+    assert snapshots.iteration(stage / "snapshots") == stopped > 10  # not an iteration is done twice
+    assert f"resumed at iteration {stopped} of" in finish(start(fashion, tmp_path))
+    same_result(stage, uninterrupted)
+
+
+def test_two_drivers_on_one_folder(fashion, tmp_path):
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    first = start(fashion, tmp_path)
+    wait_for(lambda: snapshots.iteration(stage / "snapshots") > 0)
+    first.send_signal(signal.SIGSTOP)  # it holds the lock for as long as we look
+    children = subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()
+    for child in children:
+        os.kill(int(child), signal.SIGSTOP)
+    try:
+        second = start(fashion, tmp_path)
+        _, said = second.communicate()
+        status = command(RUN, "--status", "--runs", tmp_path, check=0).stdout
+    finally:
+        for pid in (first.pid, *map(int, children)):
+            os.kill(pid, signal.SIGCONT)
+    assert second.returncode == 2 and said.startswith("error: ") and len(said.splitlines()) == 1
+    assert "is being trained by process" in said and "training, snapshot at" in status
+    assert first.wait() == 0
+
+
+def test_a_dead_driver_takes_its_training_process_along(fashion, tmp_path):
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    process = start(fashion, tmp_path)
+    wait_for(lambda: snapshots.iteration(stage / "snapshots") > 0)
+    (child,) = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    process.kill()
+    process.wait()
+    wait_for(
+        lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2], 5
+    )
+
+
+def stopped_run(fashion, runs):
+    """A run with two snapshots, then SIGKILL."""
+    stage = group(runs, KILL_SCALE) / KILLED
+    process = start(fashion, runs)
+    wait_for(lambda: len(list(stage.glob("snapshots/iter_*"))) == 2)
+    process.kill()
+    process.wait()
+    time.sleep(0.3)  # the training process dies just after its driver
+    return stage, sorted(stage.glob("snapshots/iter_*"))
+
+
+@pytest.mark.parametrize("damage", ["weights", "state", "note", "foreign"])
+def test_a_torn_or_foreign_snapshot_is_skipped_for_the_one_before(fashion, uninterrupted, tmp_path, damage):
+    stage, (older, newest) = stopped_run(fashion, tmp_path)
+    if damage in ("weights", "state"):
+        path = newest / (snapshots.WEIGHTS if damage == "weights" else snapshots.STATE)
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        note = json.loads((newest / snapshots.NOTE).read_text())
+        note["digest"] = "0" * 64
+        (newest / snapshots.NOTE).write_text("{torn" if damage == "note" else json.dumps(note))
+    said = finish(start(fashion, tmp_path))
+    assert f"{newest.name} is {'of other settings' if damage == 'foreign' else 'torn'}" in said
+    assert f"resumed at iteration {int(older.name[5:])} of" in said
+    same_result(stage, uninterrupted)
+
+
+def test_with_no_good_snapshot_it_starts_again(fashion, uninterrupted, tmp_path):
+    stage, found = stopped_run(fashion, tmp_path)
+    for folder in found:
+        (folder / snapshots.NOTE).unlink()
+    said = finish(start(fashion, tmp_path))
+    assert "resumed" not in said
+    same_result(stage, uninterrupted)
+
+
+def test_a_stage_is_what_the_command_line_names(chain):
+    """plans.stage and the folders agree."""
+    chosen = plans.stage(experiments.experiment(EXPERIMENT), "layerwise", "kd", scale=SCALE)
+    assert [s.folder(chain[0].parent.parent) for s in plans.lineage(chosen)] == [chain[0] / name for name in CHAIN]
