@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 DATASET ?= fashion-mnist
 SOURCE  ?=
-SCALE   ?= $(if $(filter cifar10,$(DATASET)),0.005,0.0125)
+SCALE   ?= $(if $(filter cifar10,$(DATASET)),0.004,0.0125)
 RUNS    ?= runs
 OUT     ?= results/demo
 

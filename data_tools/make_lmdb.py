@@ -138,7 +138,11 @@ def default_source(facts):
         return packaged
     from fetch import fetch
 
-    return fetch(facts.name, ROOT / "data/downloads" / facts.name)
+    try:
+        return fetch(facts.name, ROOT / "data/downloads" / facts.name)
+    except UserError as error:
+        package = "; or apt-get install dataset-fashion-mnist" if facts.name == "fashion-mnist" else ""
+        raise UserError(f"{error}{package}") from None
 
 
 def write_lmdb(path, images, labels, order, pad, digest, quiet):

@@ -1,5 +1,6 @@
 """Stages trained for real: Caffe, LMDBs of real images, processes, signals, through the command line."""
 
+import itertools
 import json
 import os
 import random
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, one_line
 
+from conftest import ROOT, command, one_line
 from hkd import experiments, plans, snapshots, surgery
 from hkd.files import sha256
 
@@ -98,7 +99,7 @@ class TestTheChain:
 
     def test_each_step_starts_from_the_one_before(self, chain):
         folder, _ = chain
-        for earlier, later in zip(CHAIN[1:], CHAIN[2:], strict=False):
+        for earlier, later in itertools.pairwise(CHAIN[1:]):
             trained, start = blobs(folder / earlier / "final.caffemodel"), blobs(folder / later / "init.caffemodel")
             own = {k for k in trained if not k.startswith("teacher/")}
             assert own and own == {k for k in start if not k.startswith("teacher/")}
@@ -130,9 +131,9 @@ class TestTheChain:
 
     def test_the_accuracy_is_that_of_the_deploy_network_image_by_image(self, chain, fashion, tmp_path):
         import caffe
-        from test_data_layer import read_lmdb
 
         from hkd import networks
+        from test_data_layer import read_lmdb
 
         e = experiments.experiment(EXPERIMENT)
         path = tmp_path / "deploy.prototxt"

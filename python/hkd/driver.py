@@ -136,13 +136,14 @@ def spawn(stage, options, prepare_only=False):
         "OPENBLAS_NUM_THREADS": threads,
         "OMP_NUM_THREADS": threads,
     }
-    child = subprocess.Popen([sys.executable, "-m", "hkd.training"], stdin=subprocess.PIPE, text=True, env=environment)
-    # A terminal's Ctrl-C reaches the child by itself; `kill` and `docker stop` reach only this process.
+    # A process group of its own: a terminal's Ctrl-C then comes to this process alone, as `kill` and `docker stop` do,
+    # and is passed on once; the child takes a second signal as an order to leave at once.
+    child = subprocess.Popen(
+        [sys.executable, "-m", "hkd.training"], stdin=subprocess.PIPE, text=True, env=environment, process_group=0
+    )
     previous = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM)),
-        signal.SIGINT: signal.signal(
-            signal.SIGINT, signal.SIG_IGN if os.isatty(0) else lambda *_: child.send_signal(signal.SIGINT)
-        ),
+        number: signal.signal(number, lambda number, _: child.send_signal(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
         child.stdin.write(json.dumps(asdict(job)))

@@ -1,0 +1,118 @@
+"""What the paper leaves open: each choice, its reason, and how to change it. README shows this list (a test compares)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """`change`: how to choose otherwise, as it is typed, or where it is written."""
+
+    question: str
+    choice: str
+    why: str
+    change: str
+
+
+ASSUMPTIONS = (
+    Assumption(
+        "Is the softened term of equation (2) multiplied by tau squared?",
+        "No: its weight is lambda_kd = 5.",
+        "The equation has none, nor has the FitNets code that the paper builds on. (Hinton et al. multiply.)",
+        "--set kd_tau_squared=true",
+    ),
+    Assumption(
+        "Is the hard term softened too?",
+        "No: temperature 1.",
+        "Equation (2) read to the letter softens it; FitNets and Hinton et al. use the plain output.",
+        "--set hard_tau=3",
+    ),
+    Assumption(
+        "Which shortcut where the maps halve?",
+        "Option A: every second pixel, zeros for the new channels, no parameters.",
+        "The paper says 'as in [5]', and He et al. use option A on CIFAR. Public Caffe ports use projections.",
+        "--set shortcut=projection",
+    ),
+    Assumption(
+        "Are training images mirrored?",
+        "Yes on CIFAR, no on MNIST.",
+        "The paper names padding and crops only, but refers to He et al., who mirror; its baselines lie on their curve.",
+        "--set mirror=false",
+    ),
+    Assumption(
+        "Where is the mean subtracted?",
+        "Per pixel, before padding: a padded pixel is exactly 0. None on MNIST.",
+        "He et al. subtract the per-pixel mean; the paper uses MNIST 'without data preprocessing'.",
+        "data_tools/make_lmdb.py",
+    ),
+    Assumption(
+        "How many residual modules has a stack?",
+        "n for 6n+2 layers: 1, 2, 4 for 8, 14, 26 layers.",
+        "The paper's text says 2n modules, its figure 6 and its layer counts n (2n layers).",
+        "python/hkd/resnet.py",
+    ),
+    Assumption(
+        "Is a hint taken before or after the ReLU?",
+        "After the last ReLU of a stack: the blob that the next stack reads.",
+        "The paper's figure draws the arrow from the module's outside.",
+        "python/hkd/resnet.py",
+    ),
+    Assumption(
+        "How is the hint loss normalised?",
+        "Half the squared distance, summed over a sample's elements, averaged over the batch.",
+        "Caffe's EuclideanLoss is exactly equation (1) so; a learning rate of 1e-4 fits a sum, not a mean.",
+        "python/hkd/losses.py",
+    ),
+    Assumption(
+        "What is kept from one stage to the next?",
+        "Weights and BatchNorm statistics; a new solver, momentum zero, for every stage.",
+        "`caffe train -weights` does so, and equation (6) speaks of weights.",
+        "python/hkd/surgery.py",
+    ),
+    Assumption(
+        "Weight decay and momentum in stage 1?",
+        "As in stage 2: 1e-4 and 0.9, on every parameter that learns.",
+        "The paper states them once, for all training.",
+        "--set weight_decay=0 (all stages)",
+    ),
+    Assumption(
+        "How far back do BatchNorm's stored statistics reach?",
+        "Caffe's default fraction 0.999; a scaled run scales that reach of 1,000 iterations too, down to 10.",
+        "Not stated. Unscaled, a run of 720 iterations tested at 76.6 %, and with a fraction of 0.9 at 86.4 % (8 layers, "
+        "Fashion-MNIST, one run each): its statistics were those of its first iterations.",
+        "--set bn_fraction=0.9",
+    ),
+    Assumption(
+        "Does the teacher inside a student's network use its stored statistics?",
+        "Yes, and it neither learns nor changes.",
+        "Caffe would silently use batch statistics in the TRAIN phase and update the stored ones.",
+        "python/hkd/resnet.py",
+    ),
+    Assumption(
+        "What differs between nets 1, 2 and 3?",
+        "The random weights that the hint steps did not train, the order of crops and mirrors; not the shuffle.",
+        "The paper copies the result of stage 1 to three nets.",
+        "--net, --seed",
+    ),
+    Assumption(
+        "Which iterate is reported?",
+        "The last; the best is recorded beside it and never used to choose anything.",
+        "Not stated; choosing the best would select on the test set.",
+        "python/hkd/tables.py",
+    ),
+    Assumption(
+        "Which settings has Fashion-MNIST, which the paper does not use?",
+        "MNIST's.",
+        "It has MNIST's format and size.",
+        "--set ...",
+    ),
+)
+
+
+def markdown():
+    """The list as README shows it."""
+    rows = [f"| {a.question} | {a.choice} | {a.why} | {_code(a.change)} |" for a in ASSUMPTIONS]
+    return "\n".join(["| open question | choice | why | to change it |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _code(change):
+    return f"`{change}`"

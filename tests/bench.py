@@ -1,0 +1,105 @@
+"""Speed, measured in one run and printed as ratios: `make bench`. Never part of a test.
+
+1. data tools:  images a second that make_lmdb.py writes, and its peak memory, on Fashion-MNIST (60,000 + 10,000)
+2. driver:      time of run_stage.py's own loop over bare solver.step on the same network, interleaved, medians
+3. resuming:    images a second that the data layer is run forward over
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+ROUNDS, ITERATIONS = 9, 30
+
+
+def data_tools(folder):
+    begin = time.monotonic()
+    command = [sys.executable, ROOT / "data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--out", folder / "lmdb"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.monotonic() - begin
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {"images_per_second": round(70_000 / seconds), "peak_memory_mb": round(peak)}
+
+
+def driver(folder):
+    """The driver's loop (steps, losses read and checked, log, a snapshot every 60 s) against bare solver.step."""
+    import caffe
+
+    from hkd import data, experiments, plans, solvers, training
+    from hkd.progress import Progress
+
+    stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8"), "baseline", "baseline")
+    manifest = data.read_manifest(folder / "lmdb", stage.experiment.facts)
+    job = training.Job(
+        "fashion-mnist-r14-r8", (), "baseline", 0, 1, 1.0, 1, str(folder / "runs"), str(folder / "lmdb"),
+        None, 2, "bench", False, 60.0,
+    )  # fmt: skip
+    own = stage.folder(job.runs)
+    own.mkdir(parents=True)
+    caffe.set_mode_cpu()
+    digest = training.prepare(stage, own, job, manifest)
+    loop = training.Training(stage, own, job, manifest, digest, training.StopSignal())
+    loop._build()
+    loop._resume()
+    loop.clock = time.monotonic
+    loop.progress = Progress(stage.name, stage.iterations, 0)
+    bare_file = folder / "bare.prototxt"
+    bare = solvers.parse((own / "solver.prototxt").read_text())
+    bare.display = bare.snapshot = 0
+    bare_file.write_text(solvers.text(bare, []))
+    solver = caffe.get_solver(str(bare_file))
+
+    def driven():
+        for _ in range(ITERATIONS):
+            loop._step()
+            loop._log_if_due()
+            loop._test_if_due()
+            if loop.solver.iter == 3 * ITERATIONS:
+                loop._snapshot()  # one in the run, about as often as one in 60 seconds
+
+    times = {"bare": [], "driver": []}
+    for round_ in range(ROUNDS):
+        pair = [("bare", lambda: solver.step(ITERATIONS)), ("driver", driven)]
+        for name, work in pair if round_ % 2 else pair[::-1]:
+            begin = time.monotonic()
+            work()
+            times[name].append((time.monotonic() - begin) / ITERATIONS)
+    ratios = [d / b for d, b in zip(times["driver"], times["bare"], strict=True)]
+    begin = time.monotonic()
+    for _ in range(2000):
+        solver.net._forward(0, 0)
+    replay = 2000 * stage.experiment.batch / (time.monotonic() - begin)
+    return {
+        "bare_ms_per_iteration": round(1000 * statistics.median(times["bare"]), 1),
+        "driver_ms_per_iteration": round(1000 * statistics.median(times["driver"]), 1),
+        "driver_over_bare": round(statistics.median(ratios), 4),
+        "resume_images_per_second": round(replay),
+    }
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results = {"data tools": data_tools(folder), "driver": driver(folder)}
+    for part, numbers in results.items():
+        print(f"\n{part}")
+        for what, number in numbers.items():
+            print(f"  {what:<28}{number:>12,}")
+    out = ROOT / "results/bench.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(results | {"cores": len(os.sched_getaffinity(0))}, indent=1) + "\n")
+    print(f"\nwritten to {out.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

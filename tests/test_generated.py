@@ -1,0 +1,82 @@
+"""The committed prototxt and solver files, and the list of assumptions in README."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT, command
+from hkd import experiments, generated
+from hkd.assumptions import ASSUMPTIONS, markdown
+
+FILES = generated.all_files()
+
+
+@pytest.mark.parametrize("path", sorted(FILES))
+def test_a_committed_file_is_byte_for_byte_what_the_generator_makes(path):
+    assert (ROOT / path).read_bytes() == FILES[path].encode()
+
+
+def test_there_is_no_file_that_the_generator_does_not_make():
+    there = {
+        str(p.relative_to(ROOT))
+        for folder in ("prototxt", "solvers")
+        for p in (ROOT / folder).rglob("*")
+        if p.is_file()
+    }
+    assert there == set(FILES)
+
+
+def test_network_and_solver_have_the_same_stem():
+    for path in FILES:
+        if path.startswith("solvers/"):
+            net = path.replace("solvers/", "prototxt/")
+            assert net in FILES and f'net: "{net}"' in FILES[path]
+
+
+def test_check_and_regeneration(tmp_path):
+    here = tmp_path / "checkout"
+    for name in ("python", "prototxt", "solvers"):
+        shutil.copytree(ROOT / name, here / name)
+
+    def make(*arguments):
+        return subprocess.run(
+            [sys.executable, here / "python/make_prototxt.py", *arguments], capture_output=True, text=True
+        )
+
+    assert make("--check").returncode == 0
+    edited = here / "solvers/cifar10/r26-teacher-64k.prototxt"
+    edited.write_text(edited.read_text().replace("max_iter: 64000", "max_iter: 64"))
+    (here / "prototxt/cifar10/stale.prototxt").write_text("")
+    done = make("--check")
+    assert done.returncode == 1 and "solvers/cifar10/r26-teacher-64k.prototxt" in done.stderr and "stale" in done.stderr
+    assert "1 written, 1 removed" in make().stdout and make("--check").returncode == 0
+
+
+def test_the_plan_of_the_readme_has_the_papers_iterations():
+    done = command("python/run_stage.py", "--stage", "hint", "--step", "2", "--dry-run", check=0)
+    rows = [line.split()[:2] for line in done.stdout.splitlines() if " iterations " in line]
+    assert rows == [
+        ["r26-teacher", "64,000"],
+        ["r26-r14-layerwise-hint1", "3,000"],
+        ["r26-r14-layerwise-hint2", "7,000"],
+    ]
+
+
+def test_the_list_of_experiments():
+    done = command("python/run_stage.py", "--list", check=0)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(experiments.EXPERIMENTS)
+
+
+def test_readme_shows_every_assumption():
+    assert markdown() in (ROOT / "README.md").read_text()
+
+
+def test_every_setting_that_an_assumption_names_can_be_set():
+    for assumption in ASSUMPTIONS:
+        change = assumption.change.removeprefix("--set ").split(" ")[0]
+        if assumption.change.startswith("--set ") and change != "...":
+            experiments.experiment("cifar10-r26-r14", [change])
+        elif assumption.change.endswith(".py"):
+            assert (ROOT / assumption.change).exists()
