@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 DATASET ?= fashion-mnist
 SOURCE  ?=
-SCALE   ?= $(if $(filter cifar10,$(DATASET)),0.004,0.0125)
+SCALE   ?= $(if $(filter cifar10,$(DATASET)),0.004,0.01)
 RUNS    ?= runs
 OUT     ?= results/demo
 
@@ -11,13 +11,13 @@ py   = .venv/bin/python
 # The hash of what the environment is made from: `make setup` does nothing while it stays the same.
 ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
 
-.PHONY: help setup demo test test-slow lint prototxt bench clean
+.PHONY: help setup demo test lint prototxt bench clean
 
 help:
 	@echo "make setup   Debian packages (as root), .venv with Python packages, BVLC Caffe"
 	@echo "make demo    teacher, hint steps 1-3, KD and the student alone on Fashion-MNIST: a table and a figure"
 	@echo "             make demo DATASET=cifar10 SOURCE=cifar-10-binary.tar.gz    the same on CIFAR-10"
-	@echo "make test    lint, the committed prototxt, the tests       make test-slow   the slow ones too"
+	@echo "make test    lint, the committed prototxt, the tests"
 	@echo "make bench   speed of the data tools and the driver, as ratios"
 
 setup: $(ready)
@@ -40,9 +40,6 @@ demo: setup
 	$(py) python/make_tables.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --out $(OUT)
 
 test: setup lint
-	$(py) -m pytest -m "not slow"
-
-test-slow: setup lint
 	$(py) -m pytest
 
 lint: setup

@@ -36,7 +36,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     table, figure = options.out / "comparison.md", options.out / "accuracy.png"
     table.write_text(text)
-    title = text.splitlines()[0].removeprefix("### ")
+    title = text.splitlines()[0].removeprefix("### ").replace(", every", "\nevery")
     figures.accuracy_curves(title, [row for row in rows if row.folders], figure)
     print(f"table: {shown(table)}   figure: {shown(figure)}")
 

@@ -1,13 +1,16 @@
 """The committed prototxt and solver files, and the list of assumptions in README."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from caffe.proto import caffe_pb2
 
 from conftest import ROOT, command
-from hkd import experiments, generated
+from hkd import experiments, generated, solvers
 from hkd.assumptions import ASSUMPTIONS, markdown
 
 FILES = generated.all_files()
@@ -33,6 +36,27 @@ def test_network_and_solver_have_the_same_stem():
         if path.startswith("solvers/"):
             net = path.replace("solvers/", "prototxt/")
             assert net in FILES and f'net: "{net}"' in FILES[path]
+
+
+@pytest.mark.parametrize("path", sorted(p for p in FILES if p.startswith("solvers/")))
+def test_a_stock_caffe_trains_the_committed_files(path, colour, fashion, tmp_path):
+    """`caffe train` on each committed pair, cut to two iterations, on small data sets, with weights for what is copied."""
+    data = {"cifar10": colour, "fashion-mnist": fashion}[path.split("/")[1]]
+    net, solver = tmp_path / "net.prototxt", solvers.parse(FILES[path])
+    net.write_text(FILES[solver.net].replace(f"data/{path.split('/')[1]}", str(data)))
+    solver.net, solver.snapshot_prefix, solver.max_iter, solver.test_iter[0] = str(net), str(tmp_path / "x"), 2, 2
+    (tmp_path / "solver.prototxt").write_text(solvers.text(solver, []))
+    (tmp_path / "init.caffemodel").write_bytes(caffe_pb2.NetParameter(name="nothing to copy").SerializeToString())
+    binary = Path(sys.executable).with_name("caffe")
+    done = subprocess.run(
+        [binary, "train", "-solver", tmp_path / "solver.prototxt", "-weights", tmp_path / "init.caffemodel"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "GLOG_minloglevel": "0"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Optimization Done." in done.stderr and (tmp_path / "x_iter_2.caffemodel").exists()
 
 
 def test_check_and_regeneration(tmp_path):

@@ -288,7 +288,7 @@ class TestRefusals:
         one_line(command(RUN, *arguments, "--dry-run"), *words)
 
     def test_a_gpu_that_cannot_be_had(self):
-        one_line(command(RUN, "--gpu", "0", "--dry-run"), "--gpu 0", "--cpu")
+        one_line(command(RUN, "--gpu", "99", "--dry-run"), "--gpu 99", "--cpu")
         assert "device: CPU" in command(RUN, "--cpu", "--dry-run", check=0).stdout
 
     def test_a_data_set_that_cannot_be_had(self, tmp_path):

@@ -1,0 +1,76 @@
+"""Every command in README: run here as it stands where it is quick, with --dry-run where it would train for days."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from conftest import ROOT, command
+
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+    if line.split("#")[0].strip()
+]
+
+
+def test_the_two_commands_come_first():
+    assert COMMANDS[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("make ")])
+def test_a_make_target_exists(line):
+    # What it runs is run by CI (make test-slow), by test_demo.py, or by hand (make bench).
+    done = subprocess.run(["make", "-n", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if "run_stage.py" in c])
+def test_a_stage_command(line):
+    words = shlex.split(line)[2:]
+    quick = {"--dry-run", "--list", "--status"} & set(words)
+    command("python/run_stage.py", *words, *([] if quick else ["--dry-run"]), check=0)
+
+
+def test_the_data_command_and_the_tables_command(tmp_path):
+    assert "python data_tools/make_lmdb.py --dataset fashion-mnist" in COMMANDS
+    command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--out", tmp_path / "f", check=0)
+    line = next(c for c in COMMANDS if "make_tables.py" in c)
+    done = command("python/make_tables.py", *shlex.split(line)[2:], "--runs", tmp_path, "--out", tmp_path)
+    assert done.returncode == 2 and "no finished stage of fashion-mnist-r14-r8" in done.stderr
+
+
+def test_no_other_kind_of_command_is_in_it():
+    known = (
+        "make ",
+        "python python/run_stage.py",
+        "python data_tools/make_lmdb.py",
+        "python python/make_tables.py",
+        ". .venv",
+    )
+    assert not [c for c in COMMANDS if not c.startswith(known)]
+
+
+def test_the_plan_shown_is_the_plan_printed():
+    block = TEXT.split("```text\n")[1].split("```")[0]
+    printed = command(
+        "python/run_stage.py", "--stage", "hint", "--step", "2", "--dry-run", "--runs", "/nonexistent", check=0
+    ).stdout
+    assert [x for x in printed.splitlines() if not x.startswith("data:")] == block.splitlines()
+
+
+def test_every_file_and_folder_that_it_names_is_there():
+    named = re.findall(r"`((?:python|data_tools|docker|tests|prototxt|solvers)/[\w./]*)`", TEXT)
+    assert named
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+def test_no_path_of_one_machine_is_in_the_project():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    for path in files:
+        text = (ROOT / path).read_text(errors="replace")
+        assert not re.search(r"(?<![\w.])/(work|root|home/\w+)/", text), path
