@@ -3,7 +3,6 @@
 python data_tools/fetch.py --dataset cifar10 [--out data/downloads]
 """
 
-import argparse
 import hashlib
 import os
 import sys
@@ -11,7 +10,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.cli import ROOT, UserError, run, use_project_python
+from hkd.cli import ROOT, Parser, UserError, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -123,7 +122,7 @@ def _short(error):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Download a data set's official archive.")
+    parser = Parser(description="Download a data set's official archive.")
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument("--out", type=Path, default=ROOT / "data/downloads", help="default: data/downloads")
     options = parser.parse_args()

@@ -12,7 +12,6 @@ Random crops and mirroring are Caffe's own, at training time (transform_param). 
 another name and renamed at the end.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.cli import ROOT, UserError, run, use_project_python
+from hkd.cli import ROOT, Parser, UserError, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -83,8 +82,12 @@ def _standing(out, facts, source, pad, seed):
             raise UserError(
                 f"{data.shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it"
             )
-    if source is not None and json.loads((out / "manifest.json").read_text())["source"] != str(Path(source).absolute()):
-        raise UserError(f"{data.shown(out)} was built from another source: name another --out, or delete it")
+    built_from = json.loads((out / "manifest.json").read_text())["source"]
+    # The official images are the same from wherever they came.
+    if source is not None and not manifest.official and built_from != str(Path(source).absolute()):
+        raise UserError(
+            f"{data.shown(out)} was built from {built_from}, not {source}: name another --out, or delete it"
+        )
     print(f"{data.shown(out)} is built already: {manifest.train_images:,} + {manifest.test_images:,} images")
     return manifest
 
@@ -182,7 +185,7 @@ def _counts(facts, labels):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Write a data set's LMDBs, mean files and manifest.")
+    parser = Parser(description="Write a data set's LMDBs, mean files and manifest.")
     parser.add_argument("--dataset", required=True, metavar="{" + ",".join(data.DATASETS) + "}")
     parser.add_argument(
         "--source", help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: download"

@@ -99,7 +99,7 @@ echo "compiling Caffe (2-3 minutes on 2 cores$([ "$cuda" = 1 ] && echo ', about 
         -DCMAKE_INSTALL_PREFIX="$objects/install" &&
   cmake --build "$objects" -j"${JOBS:-$(nproc)}" &&
   cmake --install "$objects"
-} >"$log" 2>&1 || fail "the compilation failed: $(grep -m1 -E 'error|Error|No space' "$log" | head -c 300); whole log: $log"
+} >"$log" 2>&1 || fail "the compilation failed: $(grep -m1 -A3 -E 'error|Error|No space' "$log" | tr -s '[:space:]' ' ' | head -c 300); whole log: $log"
 
 # --- into the environment: the stamp last, so that a half-copied build is never taken for a whole one --------------------
 rm -rf "$site/caffe" || fail "cannot write to $site: run as the user who owns the environment"

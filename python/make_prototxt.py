@@ -3,9 +3,7 @@
 python python/make_prototxt.py [--check]
 """
 
-import argparse
-
-from hkd.cli import ROOT, fail, run, use_project_python
+from hkd.cli import ROOT, Parser, fail, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -14,7 +12,7 @@ from hkd.generated import all_files
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Write prototxt/ and solvers/ anew from the experiments.")
+    parser = Parser(description="Write prototxt/ and solvers/ anew from the experiments.")
     parser.add_argument(
         "--check", action="store_true", help="compare with what is there, byte for byte, and write nothing"
     )

@@ -3,10 +3,9 @@
 python python/make_tables.py --experiment fashion-mnist-r14-r8 --scale 0.0125 [--runs runs] [--out results]
 """
 
-import argparse
 from pathlib import Path
 
-from hkd.cli import UserError, run, use_project_python
+from hkd.cli import ROOT, Parser, UserError, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -16,13 +15,13 @@ from hkd.data import shown
 
 
 def main():
-    parser = argparse.ArgumentParser(description="The comparison of an experiment, from its records alone.")
+    parser = Parser(description="The comparison of an experiment, from its records alone.")
     parser.add_argument("--experiment", default=experiments.DEFAULT)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
     options = parser.parse_args()
     experiment = experiments.experiment(options.experiment, options.set)
     rows = tables.comparison(experiment, options.scale, options.seed, options.runs)

@@ -5,11 +5,10 @@ python python/run_stage.py --experiment cifar10-r14-r8 --method kd --stage kd --
 python python/run_stage.py --status
 """
 
-import argparse
 import math
 from pathlib import Path
 
-from hkd.cli import UserError, run, use_project_python
+from hkd.cli import ROOT, Parser, UserError, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -18,9 +17,7 @@ from hkd import devices, driver, experiments, methods, plans
 
 
 def parser():
-    p = argparse.ArgumentParser(
-        description="Train one stage of one experiment, and before it every stage that it needs."
-    )
+    p = Parser(description="Train one stage of one experiment, and before it every stage that it needs.")
     p.add_argument("--experiment", default=None, help=f"one of --list; default {experiments.DEFAULT}")
     p.add_argument(
         "--method",
@@ -39,7 +36,7 @@ def parser():
     p.add_argument(
         "--set", action="append", default=[], metavar="SETTING=VALUE", help="change a setting; may be repeated"
     )
-    p.add_argument("--runs", type=Path, default=Path("runs"), help="where stages are kept; default runs")
+    p.add_argument("--runs", type=Path, default=ROOT / "runs", help="where stages are kept; default runs")
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default data/NAME in the checkout")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
@@ -76,33 +73,25 @@ def main():
 
 def list_experiments():
     for e in experiments.EXPERIMENTS.values():
-        print(f"{e.name:<24} {e.facts.title:<14} {e.teacher.depth} -> {e.student.depth} layers   {e.paper}")
+        print(f"{e.name:<24} {e.facts.title:<14} {e.teacher.depth} -> {e.student.depth} layers   {e.reported_in}")
     return 0
 
 
 def status(options):
-    from filelock import FileLock, Timeout
     from rich.console import Console
     from rich.table import Table
 
-    def locked(folder):
-        try:
-            with FileLock(folder / ".lock", timeout=0):
-                return False
-        except Timeout:
-            return True
-
     dataset = experiments.experiment(options.experiment).dataset if options.experiment else "*"
-    rows = list(driver.status_rows(options.runs, dataset, locked))
+    rows = list(driver.status_rows(options.runs, dataset))
     if not rows:
         print(f"no stage in {options.runs} yet")
         return 0
-    table = Table("scale, seed", "stage", "state", box=None)
+    table = Table("data set", "scale, seed", "stage", "state", box=None)
     for heading in ("Pc last", "Pc best", "seconds"):
         table.add_column(heading, justify="right")
-    for group, name, state, last, best, seconds in rows:
+    for dataset, group, name, state, last, best, seconds in rows:
         numbers = [f"{n:.2f}" if n is not None else "-" for n in (last, best)]
-        table.add_row(group, name, state, *numbers, f"{seconds:.0f}" if seconds is not None else "-")
+        table.add_row(dataset, group, name, state, *numbers, f"{seconds:.0f}" if seconds is not None else "-")
     console = Console()
     # Where there is no terminal to fold for, no name may be cut.
     (console if console.is_terminal else Console(width=160)).print(table)

@@ -42,12 +42,12 @@ def driver(folder):
     manifest = data.read_manifest(folder / "lmdb", stage.experiment.facts)
     job = training.Job(
         "fashion-mnist-r14-r8", (), "baseline", 0, 1, 1.0, 1, str(folder / "runs"), str(folder / "lmdb"),
-        None, 2, "bench", False, 60.0,
+        None, 2, "bench", False, 60.0, 0,
     )  # fmt: skip
     own = stage.folder(job.runs)
     own.mkdir(parents=True)
     caffe.set_mode_cpu()
-    digest = training.prepare(stage, own, job, manifest)
+    digest, _ = training.prepare(stage, own, job, manifest)
     loop = training.Training(stage, own, job, manifest, digest, training.StopSignal())
     loop._build()
     loop._resume()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hkd import experiments, papers, plans, solvers
+from hkd import experiments, paper, plans, solvers
 from hkd.cli import UserError
 from hkd.data import DATASETS
 
@@ -32,7 +32,7 @@ def test_the_papers_solver():
     assert kd.test_iter[0] * solvers.test_batch(10_000) == 10_000
     hint = plans.stage(E, "layerwise", "hint", 2).solver("n", "s", 10_000)
     assert (hint.base_lr, hint.lr_policy, hint.max_iter) == (pytest.approx(1e-4), "fixed", 7_000)
-    assert papers.TAU == 3 and papers.LAMBDA_KD == 5
+    assert paper.TAU == 3 and paper.LAMBDA_KD == 5
 
 
 def test_nets_share_the_hint_steps_and_differ_in_the_seed():

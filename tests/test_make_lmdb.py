@@ -138,6 +138,7 @@ def test_building_twice_builds_once_and_never_overwrites(colour_source, tmp_path
     assert "built already" in build("cifar10", colour_source, out, check=0).stdout
     one_line(build("cifar10", colour_source, out, "--seed", 3), "--seed 1, not 3", "--out")
     one_line(build("cifar10", colour_source, out, "--pad", 0), "--pad 4, not 0")
+    one_line(build("cifar10", tmp_path / "elsewhere", out), f"was built from {colour_source}", "elsewhere")
     assert (out / "train_lmdb/data.mdb").stat().st_mtime_ns == before
     (tmp_path / "mine").mkdir()
     one_line(build("cifar10", colour_source, tmp_path / "mine"), "not written by make_lmdb.py")

@@ -105,9 +105,7 @@ def test_the_hard_term_is_softened_only_if_told_to():
         assert next(x for x in net.layer if x.name == "hard").bottom[0] == bottom
 
 
-@pytest.mark.parametrize(
-    "stage", [s for s in every_stage() if s.part.needs_teacher and s.kind != "teacher"], ids=lambda s: s.stem
-)
+@pytest.mark.parametrize("stage", [s for s in every_stage() if s.part.needs_teacher], ids=lambda s: s.stem)
 def test_the_teacher_gets_no_backward_pass(stage, fashion, colour, tmp_path):
     """Caffe itself, asked of each layer of a network on real LMDBs."""
     folder = fashion if stage.experiment.dataset == "fashion-mnist" else colour

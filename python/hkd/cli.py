@@ -1,5 +1,6 @@
 """What every command line of this project does alike: errors in one line, exit codes, the right Python."""
 
+import argparse
 import errno
 import importlib.util
 import os
@@ -14,6 +15,13 @@ USER_ERROR = 2
 
 class UserError(Exception):
     """One line for the user: names the file or setting, the value, and the way out. Ends the command with exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong argument is one line too."""
+
+    def error(self, message):
+        raise UserError(f"{message} (see --help)")
 
 
 def run(main):

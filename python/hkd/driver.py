@@ -9,9 +9,10 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hkd import data, generated, plans, records
+from hkd import data, experiments, generated, plans, records, snapshots
 from hkd.cli import ROOT, UserError, fail
 from hkd.data import shown
+from hkd.locks import is_locked, only_one
 from hkd.training import Job
 
 FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
@@ -89,6 +90,8 @@ def digest(stage, options, manifest):
 
 def set_aside(folder):
     """Keeps what a stage was before it changed, under a name that no stage has."""
+    with only_one(folder):
+        pass  # nobody may be writing there
     number = 1
     while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
         number += 1
@@ -128,6 +131,7 @@ def spawn(stage, options, prepare_only=False):
         why=options.device.why,
         verbose=options.verbose,
         snapshot_seconds=options.snapshot_seconds,
+        parent=os.getpid(),
         prepare_only=prepare_only,
     )
     threads = str(options.device.threads)
@@ -158,8 +162,6 @@ def spawn(stage, options, prepare_only=False):
 
 
 def stage_changes(stage):
-    from hkd import experiments
-
     return [experiments.setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
 
 
@@ -184,7 +186,7 @@ def print_plan(stage, options, manifest):
     e = stage.experiment
     scale = "" if stage.scale == 1 else f"   scale {stage.scale:g}: not the paper's iterations"
     print(
-        f"{e.name} ({e.paper}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}"
+        f"{e.name} ({e.reported_in}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}"
     )
     where = shown(options.data_folder(stage))
     print(f"data: {where}" + ("" if manifest else " (not there: will be built)") + f"   device: {options.device}")
@@ -211,18 +213,17 @@ def print_result(stage, record, folder):
     print(f"{stage.name}: {reached}, {record['seconds']:.0f} s; {shown(folder)}/record.json")
 
 
-def status_rows(runs, dataset, now_locked):
-    """One row a stage found under runs/<dataset>: (group, stage, state, Pc last, Pc best, seconds)."""
+def status_rows(runs, dataset):
+    """One row a stage found under runs/<dataset>: (data set, group, stage, state, Pc last, Pc best, seconds)."""
     for note_path in sorted(Path(runs).glob(f"{dataset}/*/*/stage.json")):
         folder = note_path.parent
+        names = (folder.parent.parent.name, folder.parent.name, folder.name)
         note = records.read_json(note_path)
         record = records.read_record(folder)
         if record is not None:
             Pc = record["Pc"] or {"last": None, "best": None}
-            yield folder.parent.name, folder.name, "finished", Pc["last"], Pc["best"], record["seconds"]
+            yield *names, "finished", Pc["last"], Pc["best"], record["seconds"]
         else:
-            from hkd import snapshots
-
             at = snapshots.iteration(folder / "snapshots")
-            state = f"{'training' if now_locked(folder) else 'stopped'}, snapshot at {at:,} of {note['iterations']:,}"
-            yield folder.parent.name, folder.name, state, None, None, None
+            state = f"{'training' if is_locked(folder) else 'stopped'}, snapshot at {at:,} of {note['iterations']:,}"
+            yield *names, state, None, None, None

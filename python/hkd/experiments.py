@@ -8,7 +8,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field, replace
 
-from hkd import data, papers
+from hkd import data, paper
 from hkd.cli import UserError, did_you_mean
 
 
@@ -17,7 +17,7 @@ class Architecture:
     """A ResNet of 6n+2 weighted layers whose three stacks are width, 2 width and 4 width channels wide."""
 
     depth: int
-    width: int = papers.STACK_WIDTHS[0]
+    width: int = paper.STACK_WIDTHS[0]
 
     def __post_init__(self):
         if self.depth < 8 or (self.depth - 2) % 6:
@@ -36,7 +36,7 @@ class Architecture:
 
     @property
     def name(self):
-        return f"r{self.depth}" + (f"w{self.width}" if self.width != papers.STACK_WIDTHS[0] else "")
+        return f"r{self.depth}" + (f"w{self.width}" if self.width != paper.STACK_WIDTHS[0] else "")
 
 
 def _setting(default=dataclasses.MISSING, stages="all", choices=None, above=None, least=None):
@@ -49,7 +49,7 @@ def _setting(default=dataclasses.MISSING, stages="all", choices=None, above=None
 @dataclass(frozen=True)
 class Experiment:
     name: str
-    paper: str  # where the paper reports it
+    reported_in: str  # the paper's table or figure
     dataset: str
     teacher: Architecture
     student: Architecture
@@ -60,11 +60,11 @@ class Experiment:
     max_iter: int = _setting(least=1)
     hint_iterations: tuple = _setting(stages="hint")
 
-    momentum: float = _setting(papers.MOMENTUM, least=0)
-    weight_decay: float = _setting(papers.WEIGHT_DECAY, least=0)
-    hint_lr: float = _setting(papers.HINT_LR, stages="hint", above=0)
-    tau: float = _setting(papers.TAU, stages="kd", above=0)
-    lambda_kd: float = _setting(papers.LAMBDA_KD, stages="kd", least=0)
+    momentum: float = _setting(paper.MOMENTUM, least=0)
+    weight_decay: float = _setting(paper.WEIGHT_DECAY, least=0)
+    hint_lr: float = _setting(paper.HINT_LR, stages="hint", above=0)
+    tau: float = _setting(paper.TAU, stages="kd", above=0)
+    lambda_kd: float = _setting(paper.LAMBDA_KD, stages="kd", least=0)
 
     mirror: bool = _setting(False)
     shortcut: str = _setting("A", choices=("A", "projection"))
@@ -81,21 +81,21 @@ class Experiment:
         return f"{self.teacher.name}-{self.student.name}"
 
 
-def _from_paper(name, paper, dataset, teacher, student, **settings):
+def _from_paper(name, reported_in, dataset, teacher, student, **settings):
     """An experiment with the schedule that the paper states for `like` (default: its data set)."""
     like = settings.pop("like", dataset)
-    schedule = papers.SCHEDULE[like]
+    schedule = paper.SCHEDULE[like]
     return Experiment(
         name,
-        paper,
+        reported_in,
         dataset,
         teacher,
         student,
-        batch=papers.BATCH[like],
+        batch=paper.BATCH[like],
         base_lr=schedule.base_lr,
         stepvalue=schedule.stepvalue,
         max_iter=schedule.max_iter,
-        hint_iterations=papers.HINT_ITERATIONS[like],
+        hint_iterations=paper.HINT_ITERATIONS[like],
         **settings,
     )
 

@@ -22,7 +22,7 @@ class Part:
 
     @property
     def needs_teacher(self):
-        return self.kind != "baseline"
+        return self.kind in ("hint", "kd")
 
 
 METHODS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import experiments, methods, networks, papers, solvers
+from hkd import experiments, methods, networks, paper, solvers
 from hkd.cli import UserError
 from hkd.experiments import Experiment
 from hkd.methods import METHODS, Part
@@ -51,7 +51,7 @@ class Stage:
     def parents(self):
         """{role: stage} with the roles 'teacher' and 'student'."""
         found = {}
-        if self.part.needs_teacher and self.part is not TEACHER:
+        if self.part.needs_teacher:
             found["teacher"] = self._sibling("", -1)
         if self.part.after is not None:
             found["student"] = self._sibling(self.method, self.part.after)
@@ -109,14 +109,14 @@ class Stage:
     def _full_schedule(self):
         e = self.experiment
         if self.kind == "hint":
-            return papers.Schedule(e.hint_lr, (), e.hint_iterations[self.part.step - 1])
-        return papers.Schedule(e.base_lr, e.stepvalue, e.max_iter)
+            return paper.Schedule(e.hint_lr, (), e.hint_iterations[self.part.step - 1])
+        return paper.Schedule(e.base_lr, e.stepvalue, e.max_iter)
 
     @cached_property
     def schedule(self):
         """The paper's schedule with every count of iterations multiplied by the scale."""
         full = self._full_schedule
-        return papers.Schedule(
+        return paper.Schedule(
             full.base_lr,
             tuple(sorted({scaled(step, self.scale) for step in full.stepvalue})),
             scaled(full.max_iter, self.scale),

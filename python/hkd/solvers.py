@@ -18,7 +18,7 @@ def test_iter(images):
 def solver(net, schedule, experiment, test_images, random_seed, snapshot_prefix, test_interval, display, snapshot):
     """A multistep SGD solver for the network file `net`.
 
-    schedule: papers.Schedule; its steps at or after max_iter are left out, since they are never reached.
+    schedule: paper.Schedule; its steps at or after max_iter are left out, since they are never reached.
     """
     steps = [step for step in schedule.stepvalue if step < schedule.max_iter]
     return caffe_pb2.SolverParameter(

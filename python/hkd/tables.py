@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
-from hkd import papers, plans, records
+from hkd import paper, plans, records
 
 ROWS = {
     "teacher": ("", "teacher"),
@@ -54,9 +54,9 @@ def comparison(experiment, scale, seed, runs):
 
 def _reported(experiment, method, architecture):
     if method in ("", "baseline"):
-        return papers.BASELINE_PC.get((experiment.dataset, architecture.depth))
+        return paper.BASELINE_PC.get((experiment.dataset, architecture.depth))
     if experiment.name == "cifar10-r26-r14":
-        return statistics.mean(papers.TABLE_1[method])
+        return statistics.mean(paper.TABLE_1[method])
     return None
 
 

@@ -22,16 +22,14 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from filelock import FileLock, Timeout
-
 from hkd import data, devices, experiments, plans, records, solvers, surgery
 from hkd.cli import ROOT, UserError, run
 from hkd.data import shown
 from hkd.files import sha256, write_whole
+from hkd.locks import only_one
 from hkd.progress import Progress
 from hkd.snapshots import STATE, WEIGHTS, Snapshots
 
-LOCK_PATIENCE = 5  # seconds: a driver that was just killed may still hold the lock for a moment
 NEVER = 2**31 - 1
 
 
@@ -53,6 +51,7 @@ class Job:
     why: str
     verbose: bool
     snapshot_seconds: float
+    parent: int
     prepare_only: bool = False
 
     @property
@@ -84,19 +83,22 @@ class StopSignal:
 
 
 def main():
-    _die_with_parent()
     stop = StopSignal()
-    job = Job(**json.load(sys.stdin))
+    asked = sys.stdin.read()
+    if not asked:
+        return 1  # the driver died before it said what to train
+    job = Job(**json.loads(asked))
+    _die_with(job.parent)
     os.chdir(ROOT)  # the paths in the stage's files are from here
     stage = job.stage
     folder = stage.folder(job.runs)
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder):
+    with only_one(folder):
         manifest = data.read_manifest(job.data, stage.experiment.facts)
         with _caffe_log(folder / "caffe.log", job.verbose):
             devices.use(job.device)
-            digest = prepare(stage, folder, job, manifest)
-            if not job.prepare_only:
+            digest, finished = prepare(stage, folder, job, manifest)
+            if not (finished or job.prepare_only):
                 try:
                     Training(stage, folder, job, manifest, digest, stop).run()
                 except Stopped as error:
@@ -105,15 +107,20 @@ def main():
 
 
 def prepare(stage, folder, job, manifest):
-    """Writes the stage's three files unless they are there and up to date; returns its digest."""
+    """Writes the stage's three files unless they are there and up to date.
+
+    Returns its digest, and whether it is finished already: another driver may have been quicker.
+    """
     parents = {role: parent.folder(job.runs) for role, parent in stage.parents.items()}
     digest = stage.digest(manifest, {role: sha256(path / records.FINAL) for role, path in parents.items()})
     found = records.state(folder, digest)
     if found.status == "changed":
         raise UserError(f"{shown(folder)} was made from other settings, images or weights: run_stage.py sets it aside")
+    if found.status == "finished":
+        return digest, True
     files = stage.files(shown(folder), shown(job.data), manifest.test_images)
     if found.status == "begun" and all((folder / name).read_text() == text for name, text in files.items()):
-        return digest
+        return digest, False
     sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.runs))
     network = stage.network("DATA", manifest.test_images)
     init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
@@ -124,7 +131,7 @@ def prepare(stage, folder, job, manifest):
     write_whole(folder / "init.txt", "\n".join(report.lines()) + "\n")
     records.prepare_note(folder, stage, digest)
     print(f"  {report.summary()} (init.txt)", flush=True)
-    return digest
+    return digest, False
 
 
 class Training:
@@ -312,7 +319,9 @@ class Training:
             "iterations_per_second": round(stage.iterations / seconds, 3),
             "sessions": self.sessions,
             "device": str(self.job.device),
-            "settings": {key: value for key, value in asdict(stage.experiment).items() if key not in ("name", "paper")},
+            "settings": {
+                key: value for key, value in asdict(stage.experiment).items() if key not in ("name", "reported_in")
+            },
             "parents": {role: parent.name for role, parent in stage.parents.items()},
             "official_data": self.manifest.official,
             "digests": {
@@ -339,26 +348,6 @@ def versions():
 
 
 @contextmanager
-def _only_one(folder):
-    """Holds the stage's lock. Raises UserError when another driver has it."""
-    lock = FileLock(folder / ".lock", timeout=LOCK_PATIENCE)
-    owner = folder / ".owner"
-    try:
-        lock.acquire()
-    except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another run_stage.py"
-        raise UserError(
-            f"{shown(folder)} is being trained by {who}: wait for it, or use another --runs folder"
-        ) from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-
-@contextmanager
 def _caffe_log(path, verbose):
     """Sends what Caffe writes to stderr to `path` (and to the terminal too if `verbose`), and keeps Python's own."""
     sys.stderr.flush()
@@ -376,12 +365,14 @@ def _caffe_log(path, verbose):
     yield
 
 
-def _die_with_parent():
+def _die_with(parent):
     """The kernel kills this process when the driver dies, however it dies: no orphan goes on holding the lock."""
     import ctypes
 
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we could ask for that
+        os._exit(128 + signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""One writer a stage: a lock file in its folder, held as long as the process that writes there lives."""
+
+import os
+import platform
+import time
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from hkd.cli import UserError
+from hkd.data import shown
+
+PATIENCE = 5  # seconds: a driver that was just killed may still hold the lock for a moment
+
+
+@contextmanager
+def only_one(folder):
+    """Holds the lock of the stage in `folder`. Raises UserError, naming the owner, when another process has it."""
+    lock, owner = FileLock(folder / ".lock", timeout=PATIENCE), folder / ".owner"
+    try:
+        lock.acquire()
+    except Timeout:
+        who = owner.read_text().strip() if owner.exists() else "another run_stage.py"
+        raise UserError(
+            f"{shown(folder)} is being trained by {who}: wait for it, or use another --runs folder"
+        ) from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_locked(folder):
+    """Whether a process is writing in `folder` now."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
