@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
@@ -52,7 +53,9 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
     if not 0 <= pad <= facts.size:
         raise UserError(f"--pad {pad}: expected 0 to {facts.size} pixels for {facts.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_name(f".{out.name}.lock")):
+    # Not beside `out`: a build that fails is to leave nothing there.
+    name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir()) / f"make-lmdb-{os.getuid()}-{name}.lock"):
         standing = _standing(out, facts, source, pad, seed)
         if standing:
             return standing

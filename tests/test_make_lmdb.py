@@ -26,8 +26,7 @@ def build(dataset, source, out, *more, **options):
 
 
 def nothing_left(out):
-    """No data set, and nothing that could be taken for one (a lock file is none)."""
-    return not out.exists() and not [p for p in out.parent.glob(f".{out.name}*") if not p.name.endswith(".lock")]
+    return not out.exists() and not list(out.parent.glob(f".{out.name}*"))
 
 
 def manifest(out):

@@ -208,6 +208,23 @@ class TestTheChain:
         assert "Creating training net" in (group(tmp_path) / "r8-baseline-net1+batch=8/caffe.log").read_text()
 
 
+class TestSettings:
+    def test_projection_shortcuts_go_through_the_hint_steps(self, fashion, tmp_path):
+        run_stage(fashion, tmp_path, "--stage", "hint", "--step", 2, "--set", "shortcut=projection", check=0)
+        start = blobs(group(tmp_path) / "r14-r8-layerwise-hint2+shortcut=projection/init.caffemodel")
+        final = blobs(group(tmp_path) / "r14-r8-layerwise-hint2+shortcut=projection/final.caffemodel")
+        assert "teacher/stack2/block1/projection" in start and "stack2/block1/projection" not in start
+        assert final["stack2/block1/projection"][0].size == 32 * 16
+
+    def test_the_named_variants_of_equation_2(self, copy, fashion):
+        for changes, weight in ((["kd_tau_squared=true"], 45), (["hard_tau=3", "lambda_kd=4"], 4)):
+            done = run_stage(fashion, copy, "--stage", "kd", *(x for c in changes for x in ("--set", c)), check=0)
+            assert done.stdout.count("finished, used again") == 4
+            (folder,) = (p for p in group(copy).iterdir() if set(p.name.split("+")[1:]) == set(changes))
+            line = log(folder)[0]
+            assert line["loss"] == pytest.approx(line["hard"] + weight * line["soft"], rel=1e-6)
+
+
 class TestWhatDependsOnWhat:
     def test_a_changed_teacher_makes_its_students_new_and_keeps_the_old(self, copy, fashion, colour):
         # The teacher is trained anew (its folder was deleted and its seed is the same): same bytes, all is used again.
