@@ -35,20 +35,20 @@ def driver(folder):
     """The driver's loop (steps, losses read and checked, log, a snapshot every 60 s) against bare solver.step."""
     import caffe
 
-    from hkd import data, experiments, plans, solvers, training
+    from hkd import data, experiments, job, plans, solvers, training
     from hkd.progress import Progress
 
     stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8"), "baseline", "baseline")
     manifest = data.read_manifest(folder / "lmdb", stage.experiment.facts)
-    job = training.Job(
+    task = job.Job(
         "fashion-mnist-r14-r8", (), "baseline", 0, 1, 1.0, 1, str(folder / "runs"), str(folder / "lmdb"),
         None, 2, "bench", False, 60.0, 0,
     )  # fmt: skip
-    own = stage.folder(job.runs)
+    own = stage.folder(task.runs)
     own.mkdir(parents=True)
     caffe.set_mode_cpu()
-    digest, _ = training.prepare(stage, own, job, manifest)
-    loop = training.Training(stage, own, job, manifest, digest, training.StopSignal())
+    digest, _ = job.prepare(stage, own, task, manifest)
+    loop = training.Training(stage, own, task, manifest, digest, training.StopSignal())
     loop._build()
     loop._resume()
     loop.clock = time.monotonic

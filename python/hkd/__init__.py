@@ -10,7 +10,8 @@ what stands above it):
     generated.py    the committed prototxt and solver files
     surgery.py      weights from one stage into the next
     snapshots.py    what survives a kill             records.py      what a stage leaves behind
-    training.py     one stage, in its own process    driver.py       the stages that a command needs, in order
+    training.py     the loop of one stage            job.py          one stage, in a process of its own
+    driver.py       the stages that a command needs, in order
     tables.py       from records to tables           figures.py      and to figures
 
 cli.py, files.py, locks.py, devices.py and progress.py are what the command lines stand on.

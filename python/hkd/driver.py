@@ -12,8 +12,8 @@ from pathlib import Path
 from hkd import data, experiments, generated, plans, records, snapshots
 from hkd.cli import ROOT, UserError, fail
 from hkd.data import shown
+from hkd.job import Job
 from hkd.locks import is_locked, only_one
-from hkd.training import Job
 
 FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
 
@@ -143,7 +143,7 @@ def spawn(stage, options, prepare_only=False):
     # A process group of its own: a terminal's Ctrl-C then comes to this process alone, as `kill` and `docker stop` do,
     # and is passed on once; the child takes a second signal as an order to leave at once.
     child = subprocess.Popen(
-        [sys.executable, "-m", "hkd.training"], stdin=subprocess.PIPE, text=True, env=environment, process_group=0
+        [sys.executable, "-m", "hkd.job"], stdin=subprocess.PIPE, text=True, env=environment, process_group=0
     )
     previous = {
         number: signal.signal(number, lambda number, _: child.send_signal(number))

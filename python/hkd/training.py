@@ -1,8 +1,4 @@
-"""One stage, trained in a process of its own: `python -m hkd.training`, with the job as JSON on standard input.
-
-A process of its own, because a failed CHECK of Caffe aborts the process: the parent (driver.py) then still lives, and
-turns Caffe's last words into one line. A stage is three files (net.prototxt, solver.prototxt, init.caffemodel) that a
-stock `caffe train -solver ... -weights ...` trains too, to the same bytes on the same CPU.
+"""The loop of one stage: iterations, log, tests, snapshots, and the record at the end.
 
 Resuming is exact. Given its random_seed Caffe draws the same fillers and seeds the same crops; weights, momentum and
 iteration come from the snapshot; and the data layer alone is run forward over the iterations that were done, which
@@ -17,51 +13,17 @@ import platform
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from hkd import data, devices, experiments, plans, records, solvers, surgery
-from hkd.cli import ROOT, UserError, run
+from hkd import devices, records, solvers
+from hkd.cli import ROOT, UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
-from hkd.locks import only_one
 from hkd.progress import Progress
 from hkd.snapshots import STATE, WEIGHTS, Snapshots
 
 NEVER = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the parent asks for: a stage, by the words that name it, and where and how to train it."""
-
-    experiment: str
-    changes: tuple[str, ...]
-    method: str
-    part_index: int
-    net: int
-    scale: float
-    seed: int
-    runs: str
-    data: str
-    gpu: int | None
-    threads: int
-    why: str
-    verbose: bool
-    snapshot_seconds: float
-    parent: int
-    prepare_only: bool = False
-
-    @property
-    def stage(self):
-        chosen = experiments.experiment(self.experiment, self.changes)
-        return plans.Stage(chosen, self.method, self.part_index, self.net, self.scale, self.seed)
-
-    @property
-    def device(self):
-        return devices.Device(self.gpu, self.threads, self.why)
 
 
 class Stopped(Exception):
@@ -80,58 +42,6 @@ class StopSignal:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-
-
-def main():
-    stop = StopSignal()
-    asked = sys.stdin.read()
-    if not asked:
-        return 1  # the driver died before it said what to train
-    job = Job(**json.loads(asked))
-    _die_with(job.parent)
-    os.chdir(ROOT)  # the paths in the stage's files are from here
-    stage = job.stage
-    folder = stage.folder(job.runs)
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder):
-        manifest = data.read_manifest(job.data, stage.experiment.facts)
-        with _caffe_log(folder / "caffe.log", job.verbose):
-            devices.use(job.device)
-            digest, finished = prepare(stage, folder, job, manifest)
-            if not (finished or job.prepare_only):
-                try:
-                    Training(stage, folder, job, manifest, digest, stop).run()
-                except Stopped as error:
-                    return 128 + error.args[0]
-    return 0
-
-
-def prepare(stage, folder, job, manifest):
-    """Writes the stage's three files unless they are there and up to date.
-
-    Returns its digest, and whether it is finished already: another driver may have been quicker.
-    """
-    parents = {role: parent.folder(job.runs) for role, parent in stage.parents.items()}
-    digest = stage.digest(manifest, {role: sha256(path / records.FINAL) for role, path in parents.items()})
-    found = records.state(folder, digest)
-    if found.status == "changed":
-        raise UserError(f"{shown(folder)} was made from other settings, images or weights: run_stage.py sets it aside")
-    if found.status == "finished":
-        return digest, True
-    files = stage.files(shown(folder), shown(job.data), manifest.test_images)
-    if found.status == "begun" and all((folder / name).read_text() == text for name, text in files.items()):
-        return digest, False
-    sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.runs))
-    network = stage.network("DATA", manifest.test_images)
-    init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
-    (folder / "stage.json").unlink(missing_ok=True)
-    for name, text in files.items():
-        write_whole(folder / name, text)
-    write_whole(folder / "init.caffemodel", init.SerializeToString(deterministic=True))
-    write_whole(folder / "init.txt", "\n".join(report.lines()) + "\n")
-    records.prepare_note(folder, stage, digest)
-    print(f"  {report.summary()} (init.txt)", flush=True)
-    return digest, False
 
 
 class Training:
@@ -345,35 +255,3 @@ def versions():
         "numpy": numpy.__version__,
         "protobuf": google.protobuf.__version__,
     }
-
-
-@contextmanager
-def _caffe_log(path, verbose):
-    """Sends what Caffe writes to stderr to `path` (and to the terminal too if `verbose`), and keeps Python's own."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
-    with path.open("a") as log:
-        log.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n")
-        log.flush()
-        if verbose:
-            # -i: Ctrl-C reaches the whole group, and Caffe would die of the broken pipe.
-            tee = subprocess.Popen(["tee", "-i", "-a", str(path)], stdin=subprocess.PIPE, stdout=terminal)
-            os.dup2(tee.stdin.fileno(), 2)
-        else:
-            os.dup2(log.fileno(), 2)
-    yield
-
-
-def _die_with(parent):
-    """The kernel kills this process when the driver dies, however it dies: no orphan goes on holding the lock."""
-    import ctypes
-
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we could ask for that
-        os._exit(128 + signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    run(main)
