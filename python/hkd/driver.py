@@ -100,13 +100,16 @@ def set_aside(folder):
 
 
 def build_data(stage, folder):
+    """Builds the data set that is not there; one line says how to provide it where that cannot be done."""
     name = stage.experiment.dataset
+    tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
     print(f"{shown(folder)} is not there: building it", flush=True)
-    command = [sys.executable, str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
-    if subprocess.run(command).returncode:
+    done = subprocess.run([sys.executable, *tool], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["make_lmdb.py failed"])[-1].removeprefix("error: ")
         raise UserError(
-            f"no {stage.experiment.facts.title} in {shown(folder)}: get its official archive, then "
-            f"python data_tools/make_lmdb.py --dataset {name} --source ARCHIVE --out {shown(folder)}"
+            f"no {stage.experiment.facts.title} in {shown(folder)}: get its official archive and build it with "
+            f"python data_tools/make_lmdb.py --dataset {name} --source ARCHIVE --out {shown(folder)} ({reason})"
         )
     return data.read_manifest(folder, stage.experiment.facts)
 
