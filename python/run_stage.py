@@ -24,9 +24,7 @@ def parser():
         default=None,
         help=f"{', '.join(methods.METHODS)}; default: the one that has the stage, else {methods.DEFAULT}",
     )
-    p.add_argument(
-        "--stage", default="kd", choices=("teacher", "baseline", "hint", "kd"), help="default kd, the last of a method"
-    )
+    p.add_argument("--stage", default="kd", choices=methods.KINDS, help="default kd")
     p.add_argument("--step", type=int, help="of stage hint: 1, 2 or 3; default: the last")
     p.add_argument("--net", type=int, default=1, help="replicate 1, 2 or 3 (hint steps are shared by all)")
     p.add_argument(
@@ -62,7 +60,7 @@ def main():
     if not (math.isfinite(options.snapshot_seconds) and options.snapshot_seconds >= 0):
         raise UserError(f"--snapshot-seconds {options.snapshot_seconds}: expected 0 or more")
     chosen = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
-    method = options.method or (options.stage if options.stage == "baseline" else methods.DEFAULT)
+    method = options.method or methods.default_for(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
     stage = plans.stage(chosen, method, options.stage, options.step, options.net, options.scale, options.seed)

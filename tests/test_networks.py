@@ -59,33 +59,57 @@ class TestEveryNetwork:
             names = [layer.name for layer in layers(net, phase)]
             assert len(names) == len(set(names))
 
-    def test_the_network_is_cut_above_the_hint(self, stage):
-        net = network(stage)
-        step = stage.part.step
-        stacks = {part for layer in net.layer for part in layer.name.split("/") if part.startswith("stack")}
-        assert stacks == {f"stack{i}" for i in range(1, (step or 3) + 1)}
-        assert any(layer.type == "InnerProduct" for layer in net.layer) == (step == 0)
-        assert any(layer.type == "Accuracy" for layer in layers(net, TEST)) == (step == 0)
+    def test_the_network_is_cut_above_its_last_stack(self, stage):
+        net, part = network(stage), stage.part
+        stacks = {name for layer in net.layer for name in layer.name.split("/") if name.startswith("stack")}
+        assert stacks == {f"stack{i}" for i in range(1, part.last_stack + 1)}
+        assert any(layer.type == "InnerProduct" for layer in net.layer) == part.classifies
+        assert any(layer.type == "Accuracy" for layer in layers(net, TEST)) == part.classifies
         assert not any(layer.type == "Accuracy" for layer in layers(net, TRAIN))
 
     def test_the_student_has_the_same_names_everywhere(self, stage):
         experiment = stage.experiment
         architecture = experiment.teacher if stage.kind == "teacher" else experiment.student
         whole = {x.name for x in networks.deploy(experiment, architecture).layer if x.type == "Convolution"}
-        own = {x.name for x in network(stage).layer if x.type == "Convolution" and not x.name.startswith("teacher/")}
+        own = {x.name for x in network(stage).layer if x.type == "Convolution"}
+        own = {name for name in own if not name.startswith(("teacher/", "regressor"))}
         assert own <= whole
-        assert (own < whole) == (stage.part.step in (1, 2))
+        assert (own < whole) == (stage.part.last_stack < 3)
+
+    def test_a_regressor_stands_where_the_widths_differ_and_nowhere_else(self, stage):
+        found = {x.name for x in network(stage).layer if x.name.startswith("regressor")}
+        e = stage.experiment
+        assert found == {f"regressor{i}" for i in stage.part.pairs if e.teacher.width != e.student.width}
 
     def test_iterations_can_be_read_off_the_file_name(self, stage):
         assert stage.file_stem.endswith(f"-{stage.iterations // 1000}k")
 
 
+FEED = networks.Feed("D", 128, 100)
+
+
 def test_hints_join_the_ends_of_the_stacks():
     e = experiments.experiment("cifar10-r26-r14")
     for step in (1, 2, 3):
-        loss = networks.hint(e, step, networks.Feed("D", 128, 100)).layer[-1]
-        assert loss.type == "EuclideanLoss"
+        loss = networks.hint(e, (step,), FEED).layer[-1]
+        assert loss.type == "EuclideanLoss" and list(loss.loss_weight) == [1]
         assert list(loss.bottom) == [f"stack{step}/block2/sum", f"teacher/stack{step}/block4/sum"]
+
+
+def test_the_concurrent_hints_are_a_mean():
+    """Equation (7): 1 / 2N of the sum over N pairs, and EuclideanLoss halves by itself."""
+    net = networks.hint(experiments.experiment("cifar10-r26-r14"), (1, 2, 3), FEED)
+    found = {x.name: x.loss_weight[0] for x in net.layer if x.type == "EuclideanLoss"}
+    assert found == pytest.approx({f"hint{i}": 1 / 3 for i in (1, 2, 3)})
+
+
+def test_the_regressor_is_1x1_gaussian_and_without_bias():
+    net = networks.hint(experiments.experiment("cifar10-r26w32-r14"), (2,), FEED)
+    layer = next(x for x in net.layer if x.name == "regressor2")
+    p = layer.convolution_param
+    assert (p.num_output, list(p.kernel_size), p.bias_term) == (64, [1], False)
+    assert (p.weight_filler.type, p.weight_filler.std) == ("gaussian", pytest.approx(0.01))
+    assert list(layer.bottom) == ["stack2/block2/sum"] and net.layer[-1].bottom[0] == "regressor2"
 
 
 @pytest.mark.parametrize(
@@ -94,21 +118,36 @@ def test_hints_join_the_ends_of_the_stacks():
 )
 def test_the_weight_of_the_softened_term(changes, weight):
     e = experiments.experiment("cifar10-r26-r14", changes)
-    net = networks.kd(e, networks.Feed("D", 128, 100))
+    net = networks.kd(e, FEED, e.lambda_kd)
     losses = {x.name: x.loss_weight[0] for x in net.layer if x.loss_weight}
     assert losses == {"hard": 1, "soft": weight}
 
 
+def test_sl_resnet_with_kd_has_a_weight_of_its_own():
+    for name, weight in (("mnist-r32-r8", 3), ("cifar10-r14-r8", 5)):
+        net = plans.stage(experiments.experiment(name), "sl-resnet-kd", "kd").network("D", 10_000)
+        assert {x.name: x.loss_weight[0] for x in net.layer if x.loss_weight} == {"hard": 1, "soft": weight}
+
+
 def test_the_hard_term_is_softened_only_if_told_to():
     for changes, bottom in (([], "fc"), (["hard_tau=3"], "hard/logits")):
-        net = networks.kd(experiments.experiment("cifar10-r26-r14", changes), networks.Feed("D", 128, 100))
+        e = experiments.experiment("cifar10-r26-r14", changes)
+        net = networks.kd(e, FEED, e.lambda_kd)
         assert next(x for x in net.layer if x.name == "hard").bottom[0] == bottom
 
 
-@pytest.mark.parametrize("stage", [s for s in every_stage() if s.part.needs_teacher], ids=lambda s: s.stem)
+WITH_A_TEACHER = [
+    stage
+    for name in ("cifar10-r14-r8", "fashion-mnist-r14-r8", "cifar10-r26w32-r14")
+    for stage in generated.stages(experiments.experiment(name, ["batch=10"]))
+    if stage.part.needs_teacher
+]
+
+
+@pytest.mark.parametrize("stage", WITH_A_TEACHER, ids=lambda s: f"{s.experiment.dataset}-{s.stem}")
 def test_the_teacher_gets_no_backward_pass(stage, fashion, colour, tmp_path):
     """Caffe itself, asked of each layer of a network on real LMDBs."""
-    folder = fashion if stage.experiment.dataset == "fashion-mnist" else colour
+    folder = {"fashion-mnist": fashion, "cifar10": colour}[stage.experiment.dataset]
     path = tmp_path / "net.prototxt"
     path.write_text(networks.text(stage.network(folder, 200), []))
     net = caffe.Net(str(path), caffe.TRAIN)

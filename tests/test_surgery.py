@@ -79,6 +79,35 @@ def test_kd_after_the_hints_leaves_the_fully_connected_layer_alone(tmp_path, tea
     assert not any(name.startswith("teacher/") for name in report.fresh) and {"conv1", "fc"} <= set(report.fresh)
 
 
+def test_the_growing_networks_get_a_classifier_of_their_own_at_every_step(tmp_path, teacher):
+    grown = weights(tmp_path / "grow1.caffemodel", stage("grow", 1, "sl-resnet").network("D", 100))
+    _, report = transplant(stage("grow", 2, "sl-resnet"), teacher, grown)
+    assert set(report.dropped) == {"fc"} and "stack1/block1/conv1" in report.copied
+    assert set(report.fresh) == {n for n in report.fresh if n.startswith(("stack2/", "fc"))} and "fc" in report.fresh
+    grown = weights(tmp_path / "grow3.caffemodel", stage("grow", 3, "sl-resnet").network("D", 100))
+    _, report = transplant(stage("finetune", None, "sl-resnet"), teacher, grown)
+    assert not report.fresh and not report.dropped and "fc" in report.copied
+    _, report = transplant(stage("kd", None, "sl-resnet-kd"), teacher, grown)
+    assert not report.fresh and {"fc", "teacher/fc"} <= set(report.copied)
+
+
+def test_after_one_middle_pair_the_third_stack_is_left_to_its_fillers(tmp_path, teacher):
+    student = weights(tmp_path / "hint.caffemodel", stage("hint", None, "hint-kd").network("D", 100))
+    _, report = transplant(stage("kd", None, "hint-kd"), teacher, student)
+    assert {name.split("/")[0] for name in report.fresh} == {"stack3", "fc"}
+
+
+def test_a_regressor_is_dropped_after_its_step(tmp_path):
+    e = experiments.experiment("cifar10-r26w32-r14")
+    teacher = weights(tmp_path / "t.caffemodel", networks.plain(e, e.teacher, networks.Feed("D", 1, 1)))
+    first, second = (plans.stage(e, "layerwise", "hint", step) for step in (1, 2))
+    _, report = transplant(first, teacher)
+    assert "regressor1" in report.fresh
+    student = weights(tmp_path / "hint1.caffemodel", first.network("D", 100))
+    _, report = transplant(second, teacher, student)
+    assert "regressor1" in report.dropped and "regressor2" in report.fresh and "conv1" in report.copied
+
+
 def test_every_blob_is_reported(tmp_path, teacher):
     _, report = transplant(stage("hint", 1), teacher)
     lines = list(report.lines())

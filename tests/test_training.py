@@ -225,6 +225,57 @@ class TestSettings:
             assert line["loss"] == pytest.approx(line["hard"] + weight * line["soft"], rel=1e-6)
 
 
+class TestOtherMethods:
+    """Each method of the paper from the chain's teacher to its end."""
+
+    def run(self, data, runs, method, kind="kd"):
+        return run_stage(data, runs, "--method", method, "--stage", kind, check=0)
+
+    @pytest.mark.parametrize(("method", "last_stack"), [("hint-kd", 2), ("hint-kd-plus", 3)])
+    def test_hints_from_one_pair(self, copy, fashion, method, last_stack):
+        self.run(fashion, copy, method)
+        hint, kd = (
+            group(copy) / f"r14-r8-{name}" for name in (f"{method}-hint", f"{method}{'-kd' * (last_stack > 2)}-net1")
+        )
+        assert record(hint)["iterations"] == 12 and record(hint)["Pc"] is None  # 25,000 x 0.0005
+        trained, start = blobs(hint / "final.caffemodel"), blobs(kd / "init.caffemodel")
+        own = {name for name in trained if not name.startswith("teacher/")}
+        assert own == {name for name in start if not name.startswith("teacher/")}
+        assert any(name.startswith(f"stack{last_stack}/") for name in own)
+        assert not any(name.startswith((f"stack{last_stack + 1}/", "fc")) for name in own)
+        assert record(kd)["Pc"]["last"] >= 0
+
+    def test_concurrent_hints_are_logged_apart_and_add_up_to_their_mean(self, copy, fashion):
+        self.run(fashion, copy, "concurrent")
+        line = log(group(copy) / "r14-r8-concurrent-hint")[0]
+        assert line["loss"] == pytest.approx((line["hint1"] + line["hint2"] + line["hint3"]) / 3, rel=1e-5)
+
+    def test_sl_resnet_grows_and_both_its_ends_share_the_steps(self, copy, fashion):
+        self.run(fashion, copy, "sl-resnet", "finetune")
+        done = self.run(fashion, copy, "sl-resnet-kd")
+        assert done.stdout.count("finished, used again") == 4  # the teacher and three growing networks
+        steps = [group(copy) / f"r8-sl-resnet-grow{i}" for i in (1, 2, 3)]
+        for i, step in enumerate(steps, start=1):
+            stacks = {name.split("/")[0] for name in blobs(step / "final.caffemodel") if "/" in name}
+            assert stacks == {f"stack{k}" for k in range(1, i + 1)}
+            assert record(step)["iterations"] == 4 and record(step)["Pc"]
+        for end in ("r8-sl-resnet-finetune-net1", "r14-r8-sl-resnet-kd-net1"):
+            assert np.array_equal(
+                blobs(group(copy) / end / "init.caffemodel")["fc"][0], blobs(steps[2] / "final.caffemodel")["fc"][0]
+            )
+
+    def test_regressors_for_a_wider_teacher(self, colour, tmp_path):
+        arguments = ["--experiment", "cifar10-r26w32-r14", "--data", colour, "--runs", tmp_path, "--scale", "0.00005"]
+        command(RUN, *arguments, "--set", "batch=8", "--stage", "kd", check=0)
+        folder = tmp_path / "cifar10/scale5e-05-seed1"
+        for i in (1, 2, 3):
+            final = blobs(folder / f"r26w32-r14-layerwise-hint{i}+batch=8/final.caffemodel")
+            assert [name for name in final if name.startswith("regressor")] == [f"regressor{i}"]
+        assert not [
+            n for n in blobs(folder / "r26w32-r14-layerwise-kd-net1+batch=8/final.caffemodel") if n.startswith("regr")
+        ]
+
+
 class TestWhatDependsOnWhat:
     def test_a_changed_teacher_makes_its_students_new_and_keeps_the_old(self, copy, fashion, colour):
         # The teacher is trained anew (its folder was deleted and its seed is the same): same bytes, all is used again.

@@ -57,6 +57,43 @@ ASSUMPTIONS = (
         "python/hkd/resnet.py",
     ),
     Assumption(
+        "Which pair is the middle one of the original hint training (`hint-kd`)?",
+        "The ends of stack 2 (H2, G2).",
+        "The literal middle layer lies inside stack 2; its end is the only end of a module there in 8 layers.",
+        "python/hkd/methods.py",
+    ),
+    Assumption(
+        "Which maps are 'the whole network except the FC layer' (`hint-kd-plus`)?",
+        "The ends of stack 3, before pooling (H3, G3).",
+        "Equation (1) is defined on maps.",
+        "python/hkd/methods.py",
+    ),
+    Assumption(
+        "How are the three losses of equation (7) weighted?",
+        "A third each: the equation's 1/2N with all a_i = 1.",
+        "The paper says equal weights, not which.",
+        "python/hkd/networks.py",
+    ),
+    Assumption(
+        "What is the regressor between networks of different widths?",
+        "A 1x1 convolution on the student's side, Gaussian of standard deviation 0.01, no bias; dropped after its step.",
+        "'Convolutional, Gaussian initialization, no bias'; kernel and deviation are not stated. FitNets' kernel is 1x1 "
+        "where the maps have one size.",
+        "python/hkd/losses.py",
+    ),
+    Assumption(
+        "Which learning rate has stage 1 of SL-ResNet?",
+        "0.1, constant.",
+        "Not stated. It is what stage 2 and the baseline start from.",
+        "--set sl_lr=0.01",
+    ),
+    Assumption(
+        "What does stage 2 of SL-ResNet start from?",
+        "The whole third network, with its fully connected layer. The three growing networks are shared by nets 1 to 3.",
+        "The paper replaces pooling and FC layer 'at each step' of stage 1, and says nothing of stage 2.",
+        "python/hkd/surgery.py",
+    ),
+    Assumption(
         "How is the hint loss normalised?",
         "Half the squared distance, summed over a sample's elements, averaged over the batch.",
         "Caffe's EuclideanLoss is exactly equation (1) so; a learning rate of 1e-4 fits a sum, not a mean.",

@@ -59,12 +59,17 @@ class Experiment:
     stepvalue: tuple = _setting()
     max_iter: int = _setting(least=1)
     hint_iterations: tuple = _setting(stages="hint")
+    hint_kd_iterations: int = _setting(stages="hint", least=1)
+    sl_iterations: int = _setting(stages="grow", least=1)
+    sl_lambda_kd: float = _setting(stages="sl-resnet-kd", least=0)
+    methods: tuple = ()  # what the paper reports of it; every method can be run on every experiment
 
     momentum: float = _setting(paper.MOMENTUM, least=0)
     weight_decay: float = _setting(paper.WEIGHT_DECAY, least=0)
     hint_lr: float = _setting(paper.HINT_LR, stages="hint", above=0)
     tau: float = _setting(paper.TAU, stages="kd", above=0)
     lambda_kd: float = _setting(paper.LAMBDA_KD, stages="kd", least=0)
+    sl_lr: float = _setting(0.1, stages="grow", above=0)
 
     mirror: bool = _setting(False)
     shortcut: str = _setting("A", choices=("A", "projection"))
@@ -96,19 +101,68 @@ def _from_paper(name, reported_in, dataset, teacher, student, **settings):
         stepvalue=schedule.stepvalue,
         max_iter=schedule.max_iter,
         hint_iterations=paper.HINT_ITERATIONS[like],
+        hint_kd_iterations=paper.HINT_KD_ITERATIONS[like],
+        # Not reported for CIFAR-100: CIFAR-10's.
+        sl_iterations=paper.SL_ITERATIONS.get(like, paper.SL_ITERATIONS["cifar10"]),
+        sl_lambda_kd=paper.SL_LAMBDA_KD.get(like, paper.LAMBDA_KD),
         **settings,
     )
 
 
-R8, R14, R26 = Architecture(8), Architecture(14), Architecture(26)
+R = Architecture
+TABLE = ("kd", "hint-kd", "hint-kd-plus", "layerwise")
+SL = ("sl-resnet", "sl-resnet-kd")
 
 EXPERIMENTS = {
     e.name: e
     for e in (
-        _from_paper("cifar10-r26-r14", "Table 1", "cifar10", R26, R14, mirror=True),
-        _from_paper("cifar10-r14-r8", "Figures 4 and 7", "cifar10", R14, R8, mirror=True),
+        _from_paper("cifar10-r26-r14", "Table 1", "cifar10", R(26), R(14), mirror=True, methods=TABLE),
+        _from_paper(
+            "cifar10-r14-r8", "Figures 4, 7", "cifar10", R(14), R(8), mirror=True, methods=(*TABLE, "concurrent", *SL)
+        ),
+        _from_paper(
+            "cifar10-r26-r8",
+            "Figures 8, 9",
+            "cifar10",
+            R(26),
+            R(8),
+            mirror=True,
+            methods=("hint-kd", "concurrent", "layerwise"),
+        ),
+        _from_paper(
+            "cifar10-r26w32-r14", "Table 5", "cifar10", R(26, 32), R(14), mirror=True, methods=("hint-kd", "layerwise")
+        ),
+        _from_paper("cifar100-r26-r8", "Table 2", "cifar100", R(26, 64), R(8, 64), mirror=True, methods=TABLE),
+        _from_paper("cifar100-r20-r8", "Figure 5", "cifar100", R(20, 64), R(8, 64), mirror=True, methods=TABLE),
+        _from_paper(
+            "cifar100-r14-r8",
+            "Figure 10",
+            "cifar100",
+            R(14, 64),
+            R(8, 64),
+            mirror=True,
+            methods=("hint-kd", "concurrent", "layerwise"),
+        ),
+        _from_paper(
+            "cifar100-r14w80-r8",
+            "Table 6",
+            "cifar100",
+            R(14, 80),
+            R(8, 64),
+            mirror=True,
+            methods=("hint-kd", "layerwise"),
+        ),
+        _from_paper("mnist-r32-r8", "Tables 3, 4", "mnist", R(32), R(8), methods=(*TABLE, *SL)),
         # The free data set of `make demo`, with MNIST's settings.
-        _from_paper("fashion-mnist-r14-r8", "not in the paper", "fashion-mnist", R14, R8, like="mnist"),
+        _from_paper(
+            "fashion-mnist-r14-r8",
+            "not in the paper",
+            "fashion-mnist",
+            R(14),
+            R(8),
+            like="mnist",
+            methods=(*TABLE, "concurrent", *SL),
+        ),
     )
 }
 DEFAULT = "cifar10-r26-r14"

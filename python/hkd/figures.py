@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 
 from hkd import records
 
-STYLES = ("-", "--", "-.", ":")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)))
 
 
 def accuracy_curves(title, rows, path):

@@ -5,10 +5,11 @@ from hkd.cli import ROOT, UserError
 
 
 def stages(experiment):
-    """The stages that have files: the teacher, and each part of each method once (nets differ in the seed alone)."""
+    """The stages that have files: the teacher, and each part of each method that the paper reports (nets differ in the
+    seed alone)."""
     yield plans.stage(experiment, "", "teacher")
-    for method, parts in methods.METHODS.items():
-        for part in parts:
+    for method in ("baseline", *experiment.methods):
+        for part in methods.METHODS[method]:
             yield plans.stage(experiment, method, part.kind, part.step or None)
 
 

@@ -8,12 +8,26 @@ SMALLEST = 1e-37
 for every probability above 1e-29, so it changes no loss and no gradient that a network in training meets."""
 
 
-def hint(n, name, guided, hinted):
+def regressor(n, name, guided, channels):
+    """A 1x1 convolution without bias, Gaussian, from the guided layer's channels to the hint layer's; it learns with
+    the hint step and is dropped after it (ETRI section 3.2.4)."""
+    # Caffe's Gaussian filler has a standard deviation of 1 unless told otherwise.
+    top = n[name] = L.Convolution(
+        guided,
+        num_output=channels,
+        kernel_size=1,
+        bias_term=False,
+        weight_filler={"type": "gaussian", "std": 0.01},
+    )
+    return top
+
+
+def hint(n, name, guided, hinted, weight=1.0):
     """Equation (1): half the squared distance of two maps, summed over a sample's elements, averaged over the batch.
 
     Exactly what EuclideanLoss computes (euclidean_loss_layer.cpp: sum / 2N). The hint layer gets no gradient.
     """
-    loss = n[name] = L.EuclideanLoss(guided, hinted, propagate_down=[True, False], loss_weight=1)
+    loss = n[name] = L.EuclideanLoss(guided, hinted, propagate_down=[True, False], loss_weight=weight)
     return loss
 
 

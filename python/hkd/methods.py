@@ -4,16 +4,25 @@ from dataclasses import dataclass
 
 from hkd.cli import UserError, did_you_mean
 
+STACKS = (1, 2, 3)
+
 
 @dataclass(frozen=True)
 class Part:
-    """One stage of a method. kind: the network that it trains; `after`: the part whose student it starts from (an index
-    into the method, None: random weights); `shared`: one run serves nets 1 to 3, as the papers' hint stages do.
+    """One stage of a method.
+
+    kind:   the network that it trains: baseline, hint, kd, grow (the student up to a stack, with a classifier of its
+            own) or finetune (the whole student by cross entropy).
+    step:   its number among the stages of that kind; 0 where there is one only.
+    pairs:  the stacks whose ends are the hint and guided layers of kind hint.
+    after:  the part whose student it starts from: an index into the same method, or (method, index); None: random weights.
+    shared: one run serves nets 1 to 3, as the papers' first stages do.
     """
 
     kind: str
     step: int = 0
-    after: int | None = None
+    pairs: tuple[int, ...] = ()
+    after: int | tuple[str, int] | None = None
     shared: bool = False
 
     @property
@@ -24,21 +33,57 @@ class Part:
     def needs_teacher(self):
         return self.kind in ("hint", "kd")
 
+    @property
+    def last_stack(self):
+        """The stack that its networks are cut above."""
+        return max(self.pairs) if self.pairs else self.step if self.kind == "grow" else STACKS[-1]
+
+    @property
+    def classifies(self):
+        """Whether the student in it has its fully connected layer."""
+        return self.kind != "hint"
+
+
+def _hints_then_kd(pairs):
+    return (Part("hint", pairs=pairs, shared=True), Part("kd", after=0))
+
 
 METHODS = {
     # The student alone.
     "baseline": (Part("baseline"),),
     # Equation (2) from random weights: knowledge distillation without hints.
     "kd": (Part("kd"),),
+    # Equation (1) on the middle pair, then equation (2).
+    "hint-kd": _hints_then_kd((2,)),
+    # The same on the whole network but its fully connected layer.
+    "hint-kd-plus": _hints_then_kd((3,)),
     # The proposed method (equations 5 and 6): each step starts from the one before, then equation (2).
     "layerwise": (
-        Part("hint", 1, shared=True),
-        Part("hint", 2, after=0, shared=True),
-        Part("hint", 3, after=1, shared=True),
+        Part("hint", 1, (1,), shared=True),
+        Part("hint", 2, (2,), after=0, shared=True),
+        Part("hint", 3, (3,), after=1, shared=True),
         Part("kd", after=2),
     ),
+    # Equation (7): all pairs at once, equally weighted.
+    "concurrent": _hints_then_kd(STACKS),
+    # Section 3.3, after Roy et al.: three growing networks, each trained by cross entropy, then the whole fine-tuned.
+    "sl-resnet": (
+        Part("grow", 1, shared=True),
+        Part("grow", 2, after=0, shared=True),
+        Part("grow", 3, after=1, shared=True),
+        Part("finetune", after=2),
+    ),
+    # The same growing networks, fine-tuned by equation (2).
+    "sl-resnet-kd": (Part("kd", after=("sl-resnet", 2)),),
 }
 DEFAULT = "layerwise"
+KINDS = ("teacher", *dict.fromkeys(part.kind for parts in METHODS.values() for part in parts))
+
+
+def default_for(kind):
+    """The method that `--stage kind` means without --method: the proposed one if it has such a stage."""
+    having = [name for name, parts in METHODS.items() if any(part.kind == kind for part in parts)]
+    return DEFAULT if DEFAULT in having or not having else having[0]
 
 
 def find(method, kind, step):
@@ -52,7 +97,7 @@ def find(method, kind, step):
         raise UserError(f"method {method} has no stage {kind}: its stages are {known} (choose another with --method)")
     if steps == [0]:
         if step is not None:
-            raise UserError(f"--step {step}: stage {kind} has no steps, leave --step out")
+            raise UserError(f"--step {step}: stage {kind} of method {method} has no steps, leave --step out")
         step = 0
     elif step is None:
         step = steps[-1]

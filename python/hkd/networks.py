@@ -15,6 +15,7 @@ from hkd import losses
 from hkd.resnet import Style, classifier, stacks
 
 TEACHER = "teacher/"
+REGRESSOR = "regressor"
 
 
 @dataclass(frozen=True)
@@ -26,28 +27,40 @@ class Feed:
     test_batch: int
 
 
-def plain(experiment, architecture, feed):
-    """Teacher or student alone: cross entropy, accuracy in the TEST phase."""
+def plain(experiment, architecture, feed, last=3):
+    """Teacher or student alone: cross entropy, accuracy in the TEST phase.
+
+    last: cut above that stack, with pooling and a fully connected layer there (a growing step of SL-ResNet).
+    """
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
     style = _student(experiment)
-    logits = classifier(n, style, stacks(n, style, n.data, architecture)[-1], experiment.facts.classes)
+    logits = classifier(n, style, stacks(n, style, n.data, architecture, last)[-1], experiment.facts.classes)
     losses.hard_cross_entropy(n, "loss", logits, n.label)
     accuracy(n, logits)
-    return _network(f"{architecture.name} alone", n, test_data)
+    cut = f", up to stack {last}" if last < 3 else ""
+    return _network(f"{architecture.name} alone{cut}", n, test_data)
 
 
-def hint(experiment, step, feed):
-    """Stage 1, step i (equation 5): teacher up to H_i, student up to G_i, nothing above either."""
+def hint(experiment, pairs, feed):
+    """Stage 1: a hint loss at the end of each stack of `pairs`; both networks are cut above the last of them.
+
+    One pair is a step of the proposed method (equation 5) or the original hint training (equation 1); several are
+    equation (7): their mean. Where the widths differ the guided layer goes through a regressor.
+    """
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed, label=False)
-    hinted = stacks(n, _teacher(experiment), n.data, experiment.teacher, last=step)[-1]
-    guided = stacks(n, _student(experiment), n.data, experiment.student, last=step)[-1]
-    losses.hint(n, f"hint{step}", guided, hinted)
-    return _network(f"{experiment.pair} hint step {step}", n, test_data)
+    hinted = stacks(n, _teacher(experiment), n.data, experiment.teacher, last=max(pairs))
+    guided = stacks(n, _student(experiment), n.data, experiment.student, last=max(pairs))
+    for i in pairs:
+        guide, channels = guided[i - 1], experiment.teacher.widths[i - 1]
+        if experiment.student.widths[i - 1] != channels:
+            guide = losses.regressor(n, f"{REGRESSOR}{i}", guide, channels)
+        losses.hint(n, f"hint{i}", guide, hinted[i - 1], weight=1 / len(pairs))
+    return _network(f"{experiment.pair} hints {', '.join(map(str, pairs))}", n, test_data)
 
 
-def kd(experiment, feed):
+def kd(experiment, feed, lambda_kd):
     """Stage 2 (equation 2): cross entropy plus lambda_kd times the softened cross entropy, accuracy of the student."""
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
@@ -55,7 +68,7 @@ def kd(experiment, feed):
     teacher, student = _teacher(experiment), _student(experiment)
     target = classifier(n, teacher, stacks(n, teacher, n.data, experiment.teacher)[-1], classes)
     logits = classifier(n, student, stacks(n, student, n.data, experiment.student)[-1], classes)
-    weight = experiment.lambda_kd * (experiment.tau**2 if experiment.kd_tau_squared else 1)
+    weight = lambda_kd * (experiment.tau**2 if experiment.kd_tau_squared else 1)
     losses.hard_cross_entropy(n, "hard", logits, n.label, experiment.hard_tau)
     losses.soft_cross_entropy(n, "soft", logits, target, experiment.tau, weight, classes)
     accuracy(n, logits)

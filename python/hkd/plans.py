@@ -54,7 +54,8 @@ class Stage:
         if self.part.needs_teacher:
             found["teacher"] = self._sibling("", -1)
         if self.part.after is not None:
-            found["student"] = self._sibling(self.method, self.part.after)
+            after = self.part.after
+            found["student"] = self._sibling(*(after if isinstance(after, tuple) else (self.method, after)))
         return found
 
     def _sibling(self, method, index):
@@ -68,9 +69,9 @@ class Stage:
         """Networks, method and stage: r26-teacher, r14-baseline, r26-r14-kd, r26-r14-layerwise-hint2."""
         if self.part is TEACHER:
             return f"{self.experiment.teacher.name}-teacher"
-        if self.kind == "baseline":
-            return f"{self.experiment.student.name}-baseline"
-        names = [self.experiment.pair, self.method, self.part.name]
+        # A stage without a teacher is the same whichever teacher the experiment has.
+        networks_in_it = self.experiment.pair if self.part.needs_teacher else self.experiment.student.name
+        names = [networks_in_it, self.method.removesuffix("-kd") if self.kind == "kd" else self.method, self.part.name]
         return "-".join(dict.fromkeys(names))
 
     @property
@@ -101,7 +102,7 @@ class Stage:
 
     @property
     def _reached(self):
-        return {"all", self.kind}.union(*(parent._reached for parent in self.parents.values()))
+        return {"all", self.kind, self.method}.union(*(parent._reached for parent in self.parents.values()))
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
@@ -109,7 +110,10 @@ class Stage:
     def _full_schedule(self):
         e = self.experiment
         if self.kind == "hint":
-            return paper.Schedule(e.hint_lr, (), e.hint_iterations[self.part.step - 1])
+            step = self.part.step
+            return paper.Schedule(e.hint_lr, (), e.hint_iterations[step - 1] if step else e.hint_kd_iterations)
+        if self.kind == "grow":
+            return paper.Schedule(e.sl_lr, (), e.sl_iterations)
         return paper.Schedule(e.base_lr, e.stepvalue, e.max_iter)
 
     @cached_property
@@ -140,11 +144,11 @@ class Stage:
         feed = networks.Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
         if self.part is TEACHER:
             return networks.plain(e, e.teacher, feed)
-        if self.kind == "baseline":
-            return networks.plain(e, e.student, feed)
         if self.kind == "hint":
-            return networks.hint(e, self.part.step, feed)
-        return networks.kd(e, feed)
+            return networks.hint(e, self.part.pairs, feed)
+        if self.kind == "kd":
+            return networks.kd(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
+        return networks.plain(e, e.student, feed, self.part.last_stack)
 
     def solver(self, net, snapshot_prefix, test_images):
         """Its SolverParameter for the network file `net`."""

@@ -106,22 +106,27 @@ def read(path):
 
 def declared(stage, folder):
     """(sources, fresh) of a stage: what it copies, what it may drop, what it leaves to fillers. folder: stage -> Path."""
-    parents = {role: folder(parent) / "final.caffemodel" for role, parent in stage.parents.items()}
-    sources, step = [], stage.part.step
+    parents, part, experiment = stage.parents, stage.part, stage.experiment
+    sources, begun = [], 0
+    grows = part.kind == "grow"
     if "teacher" in parents:
-        # A hint step holds the teacher up to H_i only.
-        above = (*(f"stack{i}/" for i in range(step + 1, 4)), "fc") if step else ()
-        sources.append(Source(parents["teacher"], networks.TEACHER, above))
+        # A hint stage holds the teacher up to its last hint layer only.
+        above = () if part.classifies else (*(f"stack{i}/" for i in range(part.last_stack + 1, 4)), "fc")
+        sources.append(Source(folder(parents["teacher"]) / "final.caffemodel", networks.TEACHER, above))
     if "student" in parents:
-        sources.append(Source(parents["student"], "", (networks.TEACHER,)))
-    stem = ("conv1", "bn1", "scale1")
-    if step:
-        fresh = (*(stem if step == 1 else ()), f"stack{step}/")
-    elif "student" in parents:
-        fresh = ("fc",)
-    else:
-        fresh = (*stem, "stack1/", "stack2/", "stack3/", "fc")
-    return sources, fresh
+        before = parents["student"].part
+        begun = before.last_stack
+        # A growing network gets a classifier of its own at every step.
+        drops = (networks.TEACHER, networks.REGRESSOR, *(("fc",) if grows else ()))
+        sources.append(Source(folder(parents["student"]) / "final.caffemodel", "", drops))
+    fresh = [] if begun else ["conv1", "bn1", "scale1"]
+    fresh += [f"stack{i}/" for i in range(begun + 1, part.last_stack + 1)]
+    if part.classifies and (grows or not begun or not before.classifies):
+        fresh.append("fc")
+    widths = zip(experiment.teacher.widths, experiment.student.widths, strict=True)
+    differ = [i for i, (teacher, student) in enumerate(widths, start=1) if teacher != student]
+    fresh += [f"{networks.REGRESSOR}{i}" for i in part.pairs if i in differ]
+    return sources, tuple(fresh)
 
 
 def _shape(blob):

@@ -9,9 +9,15 @@ ROWS = {
     "teacher": ("", "teacher"),
     "student alone": ("baseline", "baseline"),
     "KD without hints": ("kd", "kd"),
+    "Hint-KD": ("hint-kd", "kd"),
+    "Hint-KD+": ("hint-kd-plus", "kd"),
+    "concurrent hints, then KD": ("concurrent", "kd"),
+    "SL-ResNet": ("sl-resnet", "finetune"),
+    "SL-ResNet with KD": ("sl-resnet-kd", "kd"),
     "layer-wise hints, then KD": ("layerwise", "kd"),
 }
 """Heading of a row -> (method, kind) of the stage whose Pc stands in it."""
+ALWAYS = ("", "baseline", "kd", "layerwise")  # the other methods have a row once they were run
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ def comparison(experiment, scale, seed, runs):
         nets = [plans.stage(experiment, method, kind, net=net, scale=scale, seed=seed) for net in (1, 2, 3)]
         stages = list(dict.fromkeys(nets))  # the teacher is the same stage for all three
         found = [(s, r) for s in stages if (r := records.read_record(s.folder(runs))) is not None]
+        if not found and method not in ALWAYS:
+            continue
         architecture = experiment.teacher if kind == "teacher" else experiment.student
         reported = _reported(experiment, method, architecture)
         rows.append(
@@ -54,9 +62,9 @@ def comparison(experiment, scale, seed, runs):
 
 def _reported(experiment, method, architecture):
     if method in ("", "baseline"):
-        return paper.BASELINE_PC.get((experiment.dataset, architecture.depth))
+        return paper.BASELINE_PC.get((experiment.dataset, architecture.depth, architecture.width))
     if experiment.name == "cifar10-r26-r14":
-        return statistics.mean(paper.TABLE_1[method])
+        return statistics.mean(paper.TABLE_1[method]) if method in paper.TABLE_1 else None
     return None
 
 
