@@ -2,11 +2,11 @@
 PYTHON  ?= python3
 DATASET ?= fashion-mnist
 SOURCE  ?=
-SCALE   ?= $(if $(filter cifar10,$(DATASET)),0.004,0.01)
+SCALE   ?= $(if $(filter cifar%,$(DATASET)),0.004,0.01)
 RUNS    ?= runs
 OUT     ?= results/demo
 
-experiment = $(DATASET)-r14-r8
+experiment = $(DATASET)-$(if $(filter mnist,$(DATASET)),r32,r14)-r8
 py   = .venv/bin/python
 # The hash of what the environment is made from: `make setup` does nothing while it stays the same.
 ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
