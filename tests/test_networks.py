@@ -12,6 +12,7 @@ TRAIN, TEST = caffe.TRAIN, caffe.TEST
 ON_THE_GPU = {
     "Data", "Convolution", "BatchNorm", "Scale", "ReLU", "Eltwise", "Pooling", "InnerProduct", "Softmax", "SoftmaxWithLoss",
     "Accuracy", "EuclideanLoss", "Power", "Log", "Reduction", "Concat", "Crop", "Input",
+    "DummyData",  # filled once, before the first iteration
 }  # fmt: skip
 
 

@@ -76,6 +76,37 @@ def test_option_a_is_every_second_pixel_and_zeros(tmp_path):
     assert not shortcut[:, 16:].any()
 
 
+def test_the_gradient_of_option_a_goes_back_to_every_second_pixel(tmp_path):
+    """On even maps of both data sets' sizes and on an odd one; nothing is written beside them."""
+    from caffe import layers as L
+
+    from hkd.resnet import Style, option_a
+
+    for size in (28, 32, 7):
+        n = caffe.NetSpec()
+        n.data = L.Input(shape={"dim": [2, 3, size, size]})
+        option_a(n, Style(), "", n.data, size)
+        path = tmp_path / "net.prototxt"
+        path.write_text("force_backward: true\n" + str(n.to_proto()))
+        net = caffe.Net(str(path), caffe.TRAIN)
+        rng = np.random.default_rng(4)
+        net.blobs["data"].data[...] = rng.normal(size=(2, 3, size, size))
+        net.forward()
+        np.testing.assert_array_equal(net.blobs["shortcut"].data[:, :3], net.blobs["data"].data[:, :, ::2, ::2])
+        gradient = net.blobs["shortcut"].diff[...] = rng.normal(size=net.blobs["shortcut"].data.shape)
+        net.backward()
+        expected = np.zeros((2, 3, size, size), np.float32)
+        expected[:, :, ::2, ::2] = gradient[:, :3]
+        np.testing.assert_array_equal(net.blobs["data"].diff, expected)
+
+
+def test_no_layer_takes_the_maximum_of_an_empty_window():
+    """Caffe's MAX pooling writes out of bounds there, and where it meets NaN."""
+    for experiment in experiments.EXPERIMENTS.values():
+        for layer in networks.deploy(experiment, experiment.student).layer:
+            assert layer.type != "Pooling" or layer.pooling_param.pool == layer.pooling_param.AVE
+
+
 def test_the_shapes_of_the_stacks(tmp_path):
     experiment = experiments.experiment("cifar10-r26-r14")
     path = tmp_path / "net.prototxt"

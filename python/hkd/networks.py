@@ -35,7 +35,9 @@ def plain(experiment, architecture, feed, last=3):
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
     style = _student(experiment)
-    logits = classifier(n, style, stacks(n, style, n.data, architecture, last)[-1], experiment.facts.classes)
+    logits = classifier(
+        n, style, stacks(n, style, n.data, architecture, experiment.facts.size, last)[-1], experiment.facts.classes
+    )
     losses.hard_cross_entropy(n, "loss", logits, n.label)
     accuracy(n, logits)
     cut = f", up to stack {last}" if last < 3 else ""
@@ -50,8 +52,9 @@ def hint(experiment, pairs, feed):
     """
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed, label=False)
-    hinted = stacks(n, _teacher(experiment), n.data, experiment.teacher, last=max(pairs))
-    guided = stacks(n, _student(experiment), n.data, experiment.student, last=max(pairs))
+    size = experiment.facts.size
+    hinted = stacks(n, _teacher(experiment), n.data, experiment.teacher, size, last=max(pairs))
+    guided = stacks(n, _student(experiment), n.data, experiment.student, size, last=max(pairs))
     for i in pairs:
         guide, channels = guided[i - 1], experiment.teacher.widths[i - 1]
         if experiment.student.widths[i - 1] != channels:
@@ -64,10 +67,10 @@ def kd(experiment, feed, lambda_kd):
     """Stage 2 (equation 2): cross entropy plus lambda_kd times the softened cross entropy, accuracy of the student."""
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
-    classes = experiment.facts.classes
+    classes, size = experiment.facts.classes, experiment.facts.size
     teacher, student = _teacher(experiment), _student(experiment)
-    target = classifier(n, teacher, stacks(n, teacher, n.data, experiment.teacher)[-1], classes)
-    logits = classifier(n, student, stacks(n, student, n.data, experiment.student)[-1], classes)
+    target = classifier(n, teacher, stacks(n, teacher, n.data, experiment.teacher, size)[-1], classes)
+    logits = classifier(n, student, stacks(n, student, n.data, experiment.student, size)[-1], classes)
     weight = lambda_kd * (experiment.tau**2 if experiment.kd_tau_squared else 1)
     losses.hard_cross_entropy(n, "hard", logits, n.label, experiment.hard_tau)
     losses.soft_cross_entropy(n, "soft", logits, target, experiment.tau, weight, classes)
@@ -81,7 +84,7 @@ def deploy(experiment, architecture):
     n = caffe.NetSpec()
     n.data = L.Input(shape={"dim": [1, facts.channels, facts.size, facts.size]})
     style = _student(experiment)
-    logits = classifier(n, style, stacks(n, style, n.data, architecture)[-1], facts.classes)
+    logits = classifier(n, style, stacks(n, style, n.data, architecture, facts.size)[-1], facts.classes)
     n.prob = L.Softmax(logits)
     return _network(f"{architecture.name} deploy", n, [])
 

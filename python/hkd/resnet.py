@@ -52,12 +52,19 @@ def bn_scale(n, style, pattern, bottom, relu):
     return top
 
 
-def option_a(n, style, name, bottom, like):
-    """He et al.'s parameter-free shortcut where maps halve and channels double: every second pixel, zeros appended."""
+def option_a(n, style, name, bottom, size):
+    """He et al.'s parameter-free shortcut where maps halve and channels double: every second pixel, zeros appended.
+
+    size: height and width of `bottom`. Caffe's pooling rounds up, so an even map would give one row and column too many:
+    the last ones, which no second pixel lies in, are cropped off before. Average, not MAX, over that one pixel: MAX finds
+    no maximum in an empty window or among NaN, and its backward pass then writes before the start of its memory
+    (pooling_layer.cpp: mask -1).
+    """
     name = style.prefix + name
-    # Caffe's pooling rounds up: 32 becomes 17, so the last row and column are cropped off.
-    pooled = n[name + "subsample"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=1, stride=2)
-    half = n[name + "identity"] = L.Crop(pooled, like, axis=2, propagate_down=[True, False])
+    odd = size - 1 + size % 2
+    frame = n[name + "frame"] = L.DummyData(shape={"dim": [1, 1, odd, odd]})
+    cropped = n[name + "crop"] = L.Crop(bottom, frame, axis=2, propagate_down=[True, False])
+    half = n[name + "identity"] = L.Pooling(cropped, pool=P.Pooling.AVE, kernel_size=1, stride=2)
     zeros = n[name + "zeros"] = L.Power(half, scale=0)
     top = n[name + "shortcut"] = L.Concat(half, zeros)
     return top
@@ -77,14 +84,15 @@ def projection(n, style, name, bottom, width):
     return bn_scale(n, style, f"{style.prefix}{name}projection_%s", top, relu=False)
 
 
-def residual_module(n, style, name, bottom, width, halves):
-    """conv-BN-ReLU-conv-BN, plus the shortcut, then ReLU (figure 2B). `halves`: stride 2 and twice the channels."""
+def residual_module(n, style, name, bottom, width, halves, size):
+    """conv-BN-ReLU-conv-BN, plus the shortcut, then ReLU (figure 2B). `halves`: stride 2 and twice the channels; `size`:
+    height and width of `bottom`."""
     top = conv_bn(n, style, name, 1, bottom, width, kernel=3, stride=2 if halves else 1)
     top = conv_bn(n, style, name, 2, top, width, kernel=3, stride=1, relu=False)
     shortcut = bottom
     if halves:
         shortcut = (
-            option_a(n, style, name, bottom, top)
+            option_a(n, style, name, bottom, size)
             if style.shortcut == "A"
             else projection(n, style, name, bottom, width)
         )
@@ -93,16 +101,17 @@ def residual_module(n, style, name, bottom, width, halves):
     return top
 
 
-def stacks(n, style, bottom, architecture, last=3):
+def stacks(n, style, bottom, architecture, size, last=3):
     """The first convolution and stacks 1 to `last`; returns the outputs of those stacks, the layers that hints are
-    taken from: N x width x 32 x 32, N x 2 width x 16 x 16, N x 4 width x 8 x 8 for 32 x 32 images.
+    taken from: N x width x 32 x 32, N x 2 width x 16 x 16, N x 4 width x 8 x 8 for 32 x 32 images (`size` 32).
     """
     top = conv_bn(n, style, "", 1, bottom, architecture.widths[0], kernel=3, stride=1)
     outputs = []
     for stack, width in enumerate(architecture.widths[:last], start=1):
         for block in range(1, architecture.blocks + 1):
             halves = stack > 1 and block == 1
-            top = residual_module(n, style, f"stack{stack}/block{block}/", top, width, halves)
+            top = residual_module(n, style, f"stack{stack}/block{block}/", top, width, halves, size)
+            size = (size + 1) // 2 if halves else size
         outputs.append(top)
     return outputs
 

@@ -230,7 +230,9 @@ class Training:
             "sessions": self.sessions,
             "device": str(self.job.device),
             "settings": {
-                key: value for key, value in asdict(stage.experiment).items() if key not in ("name", "reported_in", "methods")
+                key: value
+                for key, value in asdict(stage.experiment).items()
+                if key not in ("name", "reported_in", "methods")
             },
             "parents": {role: parent.name for role, parent in stage.parents.items()},
             "official_data": self.manifest.official,
