@@ -532,6 +532,24 @@ def test_a_signal_ends_it_within_seconds_and_nothing_is_lost(fashion, uninterrup
     same_result(stage, uninterrupted)
 
 
+def test_a_signal_between_two_stages_ends_the_command_too(fashion, tmp_path):
+    """The first stage ends as the signal comes: the second must not begin."""
+    where = ["--data", fashion, "--runs", tmp_path, "--scale", SCALE]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / RUN, "--experiment", EXPERIMENT, *map(str, where), "--stage", "kd", "--set", "batch=8"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = group(tmp_path) / "r14-teacher+batch=8"
+    wait_for(lambda: (first / "final.caffemodel").exists())  # its record is still to be written
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    # Just between two processes it has no child to pass the signal on to, and dies of it at once: as good.
+    assert process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM)
+    assert not (group(tmp_path) / "r14-r8-layerwise-hint2+batch=8").exists()
+
+
 def test_two_drivers_on_one_folder(fashion, tmp_path):
     stage = group(tmp_path, KILL_SCALE) / KILLED
     first = start(fashion, tmp_path)

@@ -148,10 +148,13 @@ def spawn(stage, options, prepare_only=False):
     child = subprocess.Popen(
         [sys.executable, "-m", "hkd.job"], stdin=subprocess.PIPE, text=True, env=environment, process_group=0
     )
-    previous = {
-        number: signal.signal(number, lambda number, _: child.send_signal(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    asked = []
+
+    def pass_on(number, frame):
+        asked.append(number)
+        child.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         child.stdin.write(json.dumps(asdict(job)))
         child.stdin.close()
@@ -159,6 +162,9 @@ def spawn(stage, options, prepare_only=False):
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if code == 0 and asked:
+        print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
+        return 128 + asked[0]
     if code < 0:
         return fail(last_words(stage.folder(options.runs) / "caffe.log", -code), code=128 - code)
     return code

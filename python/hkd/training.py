@@ -113,7 +113,8 @@ class Training:
         print(f"  resumed at iteration {done:,} of {self.stage.iterations:,}", flush=True)
         for _ in range(done):
             if self.stop.number:
-                raise Stopped(self.stop.number)  # nothing was trained since the snapshot
+                print("  stopped: nothing was trained since that snapshot", flush=True)
+                raise Stopped(self.stop.number)
             self.solver.net._forward(0, 0)
 
     # --- each iteration -----------------------------------------------------------------------------------------------
