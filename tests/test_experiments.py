@@ -60,7 +60,7 @@ def test_a_scale_multiplies_every_count_and_keeps_the_order(scale):
         assert 0 < solver.display <= stage.iterations and 0 < solver.test_interval <= stage.iterations
         assert 0.9 <= plans.scaled_fraction(0.999, scale) <= 0.999
         if scale != 1:
-            assert f"scale{scale:g}" in str(stage.group) and "NOT the paper's" in " ".join(stage.header())
+            assert experiments.number_text(scale) in str(stage.group) and "NOT the paper's" in " ".join(stage.header())
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5, float("nan"), float("inf")])
@@ -124,6 +124,19 @@ def test_a_changed_setting_names_the_folders_of_the_stages_that_it_reaches_and_n
     assert names[0] == "r26-teacher" and all(name.endswith("+hint_lr=0.001") for name in names[1:])
     changed = experiments.experiment("cifar10-r26-r14", ["shortcut=projection"])
     assert all(s.name.endswith("+shortcut=projection") for s in plans.lineage(plans.stage(changed, "layerwise", "kd")))
+
+
+@given(st.floats(1e-6, 1, exclude_max=True))
+def test_a_folder_and_a_job_carry_a_number_to_its_last_digit(number):
+    """Two scales never share a folder, and the training process gets the very setting that the driver has."""
+    assert plans.stage(E, "", "teacher", scale=number).group.name == f"scale{number!r}-seed1"
+    changed = experiments.replace(E, base_lr=number)
+    (text,) = (
+        (experiments.setting_text(*item) for item in experiments.changed(changed).items())
+        if number != 0.1
+        else ("base_lr=0.1",)
+    )
+    assert experiments.experiment("cifar10-r26-r14", [text]) == changed
 
 
 def test_setting_the_default_changes_nothing():

@@ -209,7 +209,7 @@ def print_plan(stage, options, manifest):
             "changed": "changed since: to train again",
         }[state.status]
         print(f"  {needed.name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
-    print("", end="", flush=True)
+    sys.stdout.flush()  # the processes that follow write to the same place
 
 
 def print_result(stage, record, folder):

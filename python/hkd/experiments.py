@@ -236,7 +236,14 @@ def _checked(key, value, rule):
 def _text(value):
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return number_text(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def number_text(number):
+    """A number in as few digits as give the very same number back: what names a folder must tell any two apart."""
+    return repr(float(number)).removesuffix(".0")
 
 
 def setting_text(key, value):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate `base_lr`, divided by 10 at each iteration of `stepvalue`, until iteration `max_iter`."""
+    """Learning rate `base_lr`, multiplied by GAMMA at each iteration of `stepvalue`, until iteration `max_iter`."""
 
     base_lr: float
     stepvalue: tuple[int, ...]
@@ -25,6 +25,7 @@ SCHEDULE = {
 }
 BATCH = {"cifar10": 128, "cifar100": 128, "mnist": 64}  # ETRI 3.1.1-3.1.3
 
+GAMMA = 0.1  # ETRI 3.1.1, after HE: "divide it by 10"
 MOMENTUM = 0.9  # ETRI 3.1.1, after HE
 WEIGHT_DECAY = 1e-4  # ETRI 3.1.1, after HE
 TAU = 3.0  # ETRI 3.1: temperature, in all experiments

@@ -89,7 +89,7 @@ class Stage:
     @property
     def group(self):
         """Data set, scale and seed: stages of one group may share parents, those of different groups never."""
-        scale = "full" if self.scale == 1 else f"scale{self.scale:g}"
+        scale = "full" if self.scale == 1 else f"scale{experiments.number_text(self.scale)}"
         return Path(self.experiment.dataset) / f"{scale}-seed{self.seed}"
 
     def folder(self, runs):

@@ -40,7 +40,7 @@ class Snapshots:
         or the disk is full, before Caffe aborts on it; the snapshots that are there stay."""
         weights = [blob.data for blobs in solver.net.params.values() for blob in blobs]
         if not all(np.isfinite(w).all() for w in weights):
-            raise UserError(f"a weight is not finite at iteration {solver.iter}: {self.advice()}")
+            raise UserError(f"{shown(self.folder)}: a weight is not finite at iteration {solver.iter}: {self.advice()}")
         needed = 3 * 4 * sum(w.size for w in weights) + (1 << 20)
         free = shutil.disk_usage(self.folder).free
         if free < needed:

@@ -3,6 +3,8 @@
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+from hkd import paper
+
 LARGEST_TEST_BATCH = 100
 
 
@@ -27,7 +29,7 @@ def solver(net, schedule, experiment, test_images, random_seed, snapshot_prefix,
         base_lr=schedule.base_lr,
         lr_policy="multistep" if steps else "fixed",
         stepvalue=steps,
-        gamma=0.1 if steps else None,
+        gamma=paper.GAMMA if steps else None,
         max_iter=schedule.max_iter,
         momentum=experiment.momentum,
         weight_decay=experiment.weight_decay,

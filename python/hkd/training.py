@@ -16,7 +16,7 @@ import subprocess
 import time
 from dataclasses import asdict
 
-from hkd import devices, records, solvers
+from hkd import devices, paper, records, solvers
 from hkd.cli import ROOT, UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
@@ -180,7 +180,7 @@ class Training:
     def _lr(self):
         """The learning rate of the iteration just done (sgd_solver.cpp, GetLearningRate)."""
         steps = sum(step <= self.solver.iter - 1 for step in self.parameter.stepvalue)
-        return round(self.stage.schedule.base_lr * 0.1**steps, 12)
+        return round(self.stage.schedule.base_lr * paper.GAMMA**steps, 12)
 
     def _log(self, line):
         with self.log_path.open("a") as stream:
