@@ -1,5 +1,7 @@
 """Experiments, settings and plans: the paper's numbers, names, seeds, and every refusal."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,3 +159,40 @@ def test_a_test_sees_every_image_exactly_once(images):
 
 def test_the_data_sets_of_the_experiments_are_known():
     assert {e.dataset for e in experiments.EXPERIMENTS.values()} <= set(DATASETS)
+
+
+class TestHintLayers:
+    def modules(self, *changes):
+        e = experiments.experiment("cifar10-r26-r14", changes)
+        return e.hint_modules, e.guided_modules
+
+    def test_the_ends_of_the_stacks_unless_told_otherwise(self):
+        assert self.modules() == (((1, 4), (2, 4), (3, 4)), ((1, 2), (2, 2), (3, 2)))
+
+    def test_any_block_can_be_named_and_an_end_has_one_name(self):
+        assert self.modules("hint_layers=1.1,1.3,3.4", "guided_layers=1.1,1.2,3.end")[0] == ((1, 1), (1, 3), (3, 4))
+        assert experiments.changed(experiments.experiment("cifar10-r26-r14", ["hint_layers=1.4,2.4,3.4"])) == {}
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ("hint_layers=1.2,2.9,3.4", "2.9: r26 has blocks 1 to 4"),
+            ("guided_layers=1.1,2.1,3.3", "3.3: r14 has blocks 1 to 2"),
+            ("hint_layers=1.2,1.2,3.1", "each above the one before"),
+            ("hint_layers=2.1,1.1,3.1", "each above the one before"),
+            ("hint_layers=1.1,1.3,3.4", "pair 2: maps of different stacks differ in size"),
+            ("hint_layers=1.1,2.1", "three layers as stack.block"),
+            ("hint_layers=0.1,2.1,3.1", "three layers as stack.block"),
+            ("hint_layers=1,2,3", "three layers as stack.block"),
+            ("hint_relu=during", "after or before"),
+        ],
+    )
+    def test_what_is_no_layer_is_refused(self, change, message):
+        with pytest.raises(UserError, match=re.escape(message)):
+            self.modules(change)
+
+    def test_they_reach_the_hints_and_what_follows_and_nothing_else(self):
+        e = experiments.experiment("cifar10-r26-r14", ["hint_relu=before"])
+        names = [s.name for s in plans.lineage(plans.stage(e, "layerwise", "kd"))]
+        assert ["+hint_relu=before" in name for name in names] == [False, True, True, True, True]
+        assert "+" not in plans.stage(e, "kd", "kd").name

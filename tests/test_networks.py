@@ -25,6 +25,10 @@ def network(stage):
     return stage.network("DATA", 10_000)
 
 
+def last_stack(part):
+    return max(part.pairs) if part.pairs else part.step if part.kind == "grow" else 3
+
+
 def layers(net, phase):
     return [x for x in net.layer if not x.include or x.include[0].phase == phase]
 
@@ -63,7 +67,7 @@ class TestEveryNetwork:
     def test_the_network_is_cut_above_its_last_stack(self, stage):
         net, part = network(stage), stage.part
         stacks = {name for layer in net.layer for name in layer.name.split("/") if name.startswith("stack")}
-        assert stacks == {f"stack{i}" for i in range(1, part.last_stack + 1)}
+        assert stacks == {f"stack{i}" for i in range(1, last_stack(part) + 1)}
         assert any(layer.type == "InnerProduct" for layer in net.layer) == part.classifies
         assert any(layer.type == "Accuracy" for layer in layers(net, TEST)) == part.classifies
         assert not any(layer.type == "Accuracy" for layer in layers(net, TRAIN))
@@ -75,7 +79,7 @@ class TestEveryNetwork:
         own = {x.name for x in network(stage).layer if x.type == "Convolution"}
         own = {name for name in own if not name.startswith(("teacher/", "regressor"))}
         assert own <= whole
-        assert (own < whole) == (stage.part.last_stack < 3)
+        assert (own < whole) == (last_stack(stage.part) < 3)
 
     def test_a_regressor_stands_where_the_widths_differ_and_nowhere_else(self, stage):
         found = {x.name for x in network(stage).layer if x.name.startswith("regressor")}
@@ -95,6 +99,58 @@ def test_hints_join_the_ends_of_the_stacks():
         loss = networks.hint(e, (step,), FEED).layer[-1]
         assert loss.type == "EuclideanLoss" and list(loss.loss_weight) == [1]
         assert list(loss.bottom) == [f"stack{step}/block2/sum", f"teacher/stack{step}/block4/sum"]
+
+
+class TestHintLayersElsewhere:
+    """Hint and guided layers at other modules, and before the ReLU."""
+
+    PLACES = ("hint_layers=1.2,2.3,3.end", "guided_layers=1.1,2.1,3.1")
+
+    def losses(self, *changes, pairs=(1, 2, 3)):
+        net = networks.hint(experiments.experiment("cifar10-r26-r14", (*self.PLACES, *changes)), pairs, FEED)
+        return net, {x.name: list(x.bottom) for x in net.layer if x.type == "EuclideanLoss"}
+
+    def test_a_loss_joins_the_modules_that_were_named(self):
+        _, found = self.losses()
+        assert found == {
+            "hint1": ["stack1/block1/sum", "teacher/stack1/block2/sum"],
+            "hint2": ["stack2/block1/sum", "teacher/stack2/block3/sum"],
+            "hint3": ["stack3/block1/sum", "teacher/stack3/block4/sum"],
+        }
+
+    def test_both_networks_are_cut_above_the_last_pair(self):
+        net, _ = self.losses(pairs=(2,))
+        names = {x.name.rpartition("/")[0] for x in net.layer}
+        assert {"stack2/block1", "teacher/stack2/block3"} <= names
+        assert not {"stack2/block2", "teacher/stack2/block4"} & names
+
+    def test_before_the_relu_the_loss_reads_what_no_relu_overwrites(self):
+        """In place, Caffe's ReLU would change the blob under the loss; the student's next module reads another blob."""
+        net, found = self.losses("hint_relu=before")
+        for blobs in found.values():
+            for blob in blobs:
+                assert [x.name for x in net.layer if blob in x.top] == [blob]
+        assert next(x for x in net.layer if x.name == "stack1/block2/conv1").bottom == ["stack1/block1/relu"]
+        unread = {"stack3/block1/relu", "teacher/stack3/block4/relu"}
+        assert not unread & {x.name for x in net.layer}
+
+    def test_caffe_sees_negative_values_before_the_relu_only(self, colour, tmp_path):
+        """Real images through a network of random weights."""
+        least = {}
+        for relu in ("after", "before"):
+            e = experiments.experiment("cifar10-r14-r8", (f"hint_relu={relu}", "guided_layers=1.1,2.1,3.1"))
+            path = tmp_path / f"{relu}.prototxt"
+            path.write_text(networks.text(networks.hint(e, (1, 2), networks.Feed(str(colour), 8, 8)), []))
+            net = caffe.Net(str(path), TEST)
+            net.forward()
+            least[relu] = [float(net.blobs[f"stack{i}/block1/sum"].data.min()) for i in (1, 2)]
+        assert min(least["after"]) == 0 and max(least["before"]) < 0
+
+    def test_a_regressor_goes_by_the_stack_not_by_the_pair(self):
+        e = experiments.experiment("cifar10-r26w32-r14", ("hint_layers=1.1,1.2,3.4", "guided_layers=1.1,1.2,3.2"))
+        net = networks.hint(e, (1, 2, 3), FEED)
+        found = {x.name: x.convolution_param.num_output for x in net.layer if x.name.startswith("regressor")}
+        assert found == {"regressor1": 32, "regressor2": 32, "regressor3": 128}
 
 
 def test_the_concurrent_hints_are_a_mean():

@@ -245,6 +245,21 @@ class TestOtherMethods:
         assert not any(name.startswith((f"stack{last_stack + 1}/", "fc")) for name in own)
         assert record(kd)["Pc"]["last"] >= 0
 
+    def test_hint_layers_inside_the_stacks(self, copy, fashion):
+        """H2 in the first block of the teacher's stack 2, before the ReLU: trained, handed on, and nothing is lost."""
+        changes = ("--set", "hint_layers=1.1,2.1,3.2", "--set", "hint_relu=before")
+        run_stage(fashion, copy, "--method", "layerwise", "--stage", "kd", *changes, check=0)
+        suffix = "+hint_layers=1.1,2.1,3.end+hint_relu=before"
+        step2 = group(copy) / f"r14-r8-layerwise-hint2{suffix}"
+        dropped = [
+            line.split()[1] for line in (step2 / "init.txt").read_text().splitlines() if line.startswith("dropped")
+        ]
+        assert "stack2/block2/conv1" in dropped and "stack2/block1/conv1" not in dropped
+        trained = blobs(step2 / "final.caffemodel")
+        after = blobs(group(copy) / f"r14-r8-layerwise-hint3{suffix}" / "init.caffemodel")
+        for name in (name for name in trained if not name.startswith("teacher/")):
+            assert all(np.array_equal(a, b) for a, b in zip(trained[name], after[name], strict=True)), name
+
     def test_concurrent_hints_are_logged_apart_and_add_up_to_their_mean(self, copy, fashion):
         self.run(fashion, copy, "concurrent")
         line = log(group(copy) / "r14-r8-concurrent-hint")[0]

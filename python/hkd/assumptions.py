@@ -54,13 +54,13 @@ ASSUMPTIONS = (
         "Is a hint taken before or after the ReLU?",
         "After the last ReLU of a stack: the blob that the next stack reads.",
         "The paper's figure draws the arrow from the module's outside.",
-        "python/hkd/resnet.py",
+        "--set hint_relu=before",
     ),
     Assumption(
         "Which pair is the middle one of the original hint training (`hint-kd`)?",
         "The ends of stack 2 (H2, G2).",
         "The literal middle layer lies inside stack 2; its end is the only end of a module there in 8 layers.",
-        "python/hkd/methods.py",
+        "--set hint_layers=1.end,2.1,3.end, and guided_layers likewise: stack.block",
     ),
     Assumption(
         "Which maps are 'the whole network except the FC layer' (`hint-kd-plus`)?",
@@ -135,6 +135,19 @@ ASSUMPTIONS = (
         "The last; the best is recorded beside it and never used to choose anything.",
         "Not stated; choosing the best would select on the test set.",
         "python/hkd/tables.py",
+    ),
+    Assumption(
+        "How are the losses of Figure 9 normalised?",
+        "Each hint's by the first value that the log of the concurrent training has of it; the proposed steps follow one "
+        "another.",
+        "Not stated. Both methods must share one scale, and both start from random weights there.",
+        "python/hkd/figures.py",
+    ),
+    Assumption(
+        "Do the bars of Figure 5, 'averaging the predictions of three', show an ensemble?",
+        "No: the mean accuracy of three nets, as in the tables.",
+        "Its axis ends below the single nets of Table 2, which an ensemble would exceed.",
+        "python/hkd/figures.py",
     ),
     Assumption(
         "Which settings has Fashion-MNIST, which the paper does not use?",

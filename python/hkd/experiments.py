@@ -6,6 +6,7 @@ any of them for one command; a changed setting gets a run folder of its own.
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field, replace
 
 from hkd import data, paper
@@ -35,8 +36,36 @@ class Architecture:
         return (self.width, 2 * self.width, 4 * self.width)
 
     @property
+    def modules(self):
+        """The residual modules as (stack, block), both from 1, bottom up."""
+        return [(stack, block) for stack in (1, 2, 3) for block in range(1, self.blocks + 1)]
+
+    def end(self, stack):
+        """The last module of a stack."""
+        return (stack, self.blocks)
+
+    @property
     def name(self):
         return f"r{self.depth}" + (f"w{self.width}" if self.width != paper.STACK_WIDTHS[0] else "")
+
+
+ENDS = ("1.end", "2.end", "3.end")
+
+
+def _modules(key, places, architecture):
+    """Places as --set takes them, '2.1' or '2.end', as modules of an architecture, rising."""
+    found = []
+    for place in places:
+        stack, _, block = place.partition(".")
+        module = (int(stack), architecture.blocks if block == "end" else int(block))
+        if module not in architecture.modules:
+            raise UserError(
+                f"--set {key}={_text(places)}: {place}: {architecture.name} has blocks 1 to {architecture.blocks}"
+            )
+        found.append(module)
+    if sorted(set(found)) != found:
+        raise UserError(f"--set {key}={_text(places)}: expected three layers, each above the one before")
+    return tuple(found)
 
 
 def _setting(default=dataclasses.MISSING, stages="all", choices=None, above=None, least=None):
@@ -67,6 +96,9 @@ class Experiment:
     momentum: float = _setting(paper.MOMENTUM, least=0)
     weight_decay: float = _setting(paper.WEIGHT_DECAY, least=0)
     hint_lr: float = _setting(paper.HINT_LR, stages="hint", above=0)
+    hint_layers: tuple = _setting(ENDS, stages="hint")  # H1, H2, H3 as stack.block
+    guided_layers: tuple = _setting(ENDS, stages="hint")  # G1, G2, G3
+    hint_relu: str = _setting("after", stages="hint", choices=("after", "before"))
     tau: float = _setting(paper.TAU, stages="kd", above=0)
     lambda_kd: float = _setting(paper.LAMBDA_KD, stages="kd", least=0)
     sl_lr: float = _setting(0.1, stages="grow", above=0)
@@ -76,6 +108,32 @@ class Experiment:
     bn_fraction: float = _setting(0.999, above=0)
     kd_tau_squared: bool = _setting(False, stages="kd")
     hard_tau: float = _setting(1.0, stages="kd", above=0)
+
+    def __post_init__(self):
+        pairs = zip(self.hint_modules, self.guided_modules, strict=True)
+        for i, (hint, guided) in enumerate(pairs, start=1):
+            if hint[0] != guided[0]:
+                raise UserError(
+                    f"hint layer {self.hint_layers[i - 1]} and guided layer {self.guided_layers[i - 1]} of pair {i}: maps of "
+                    f"different stacks differ in size, choose both in one stack with --set hint_layers and guided_layers"
+                )
+
+    @property
+    def hint_modules(self):
+        """The residual modules of the teacher that H1, H2 and H3 are the outputs of, as (stack, block)."""
+        return _modules("hint_layers", self.hint_layers, self.teacher)
+
+    @property
+    def guided_modules(self):
+        """The same of the student and G1, G2, G3."""
+        return _modules("guided_layers", self.guided_layers, self.student)
+
+    @property
+    def regressed_pairs(self):
+        """The pairs whose widths differ, so that the guided layer needs a regressor."""
+        widths = zip(self.teacher.widths, self.student.widths, strict=True)
+        differ = [stack for stack, (teacher, student) in enumerate(widths, start=1) if teacher != student]
+        return [i for i, (stack, _) in enumerate(self.hint_modules, start=1) if stack in differ]
 
     @property
     def facts(self):
@@ -197,7 +255,11 @@ def _parsed(default, change):
         raise UserError(f"--set {change}: expected setting=value, for example lambda_kd=3")
     if key not in known:
         raise did_you_mean(key, known, "setting")
-    return key, _checked(key, _read(key, text, getattr(default, key)), known[key])
+    value = _checked(key, _read(key, text, getattr(default, key)), known[key])
+    architecture = {"hint_layers": default.teacher, "guided_layers": default.student}.get(key)
+    if architecture:  # one name for one layer
+        value = tuple(re.sub(rf"\.{architecture.blocks}$", ".end", place) for place in value)
+    return key, value
 
 
 def _read(key, text, example):
@@ -205,7 +267,7 @@ def _read(key, text, example):
         if isinstance(example, bool):
             return {"true": True, "false": False}[text.lower()]
         if isinstance(example, tuple):
-            return tuple(int(part) for part in text.split(","))
+            return tuple(type(example[0])(part) for part in text.split(","))
         return type(example)(text)
     except (ValueError, KeyError):
         kinds = {bool: "true or false", int: "a whole number", float: "a number", tuple: "whole numbers with commas"}
@@ -224,6 +286,10 @@ def _checked(key, value, rule):
         bad = f"{rule['least']} or more"
     elif key in ("momentum", "bn_fraction") and value >= 1:
         bad = "less than 1"
+    elif key in ("hint_layers", "guided_layers") and (
+        len(value) != 3 or not all(re.fullmatch(r"[123]\.(end|[1-9]\d?)", place) for place in value)
+    ):
+        bad = "three layers as stack.block, for example 1.end,2.1,3.end"
     elif key == "hint_iterations" and (len(value) != 3 or min(value) < 1):
         bad = "three positive numbers, one a step"
     elif key == "stepvalue" and (min(value) < 1 or list(value) != sorted(set(value))):

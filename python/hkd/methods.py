@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hkd.cli import UserError, did_you_mean
 
-STACKS = (1, 2, 3)
+PAIRS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Part:
     kind:   the network that it trains: baseline, hint, kd, grow (the student up to a stack, with a classifier of its
             own) or finetune (the whole student by cross entropy).
     step:   its number among the stages of that kind; 0 where there is one only.
-    pairs:  the stacks whose ends are the hint and guided layers of kind hint.
+    pairs:  of kind hint: which of the pairs (H1, G1), (H2, G2), (H3, G3). Their places are settings of the experiment,
+            by default the ends of stacks 1, 2 and 3.
     after:  the part whose student it starts from: an index into the same method, or (method, index); None: random weights.
     shared: one run serves nets 1 to 3, as the papers' first stages do.
     """
@@ -32,11 +33,6 @@ class Part:
     @property
     def needs_teacher(self):
         return self.kind in ("hint", "kd")
-
-    @property
-    def last_stack(self):
-        """The stack that its networks are cut above."""
-        return max(self.pairs) if self.pairs else self.step if self.kind == "grow" else STACKS[-1]
 
     @property
     def classifies(self):
@@ -65,7 +61,7 @@ METHODS = {
         Part("kd", after=2),
     ),
     # Equation (7): all pairs at once, equally weighted.
-    "concurrent": _hints_then_kd(STACKS),
+    "concurrent": _hints_then_kd(PAIRS),
     # Section 3.3, after Roy et al.: three growing networks, each trained by cross entropy, then the whole fine-tuned.
     "sl-resnet": (
         Part("grow", 1, shared=True),

@@ -12,7 +12,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
 from hkd import losses
-from hkd.resnet import Style, classifier, stacks
+from hkd.resnet import Style, body, classifier
 
 TEACHER = "teacher/"
 REGRESSOR = "regressor"
@@ -27,39 +27,44 @@ class Feed:
     test_batch: int
 
 
-def plain(experiment, architecture, feed, last=3):
+def plain(experiment, architecture, feed, last=None):
     """Teacher or student alone: cross entropy, accuracy in the TEST phase.
 
-    last: cut above that stack, with pooling and a fully connected layer there (a growing step of SL-ResNet).
+    last: cut above that residual module, with pooling and a fully connected layer there (a growing step of SL-ResNet).
     """
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
-    style = _student(experiment)
-    logits = classifier(
-        n, style, stacks(n, style, n.data, architecture, experiment.facts.size, last)[-1], experiment.facts.classes
-    )
+    logits = _logits(n, experiment, _student(experiment), architecture, last)
     losses.hard_cross_entropy(n, "loss", logits, n.label)
     accuracy(n, logits)
-    cut = f", up to stack {last}" if last < 3 else ""
+    cut = f", up to stack {last[0]}" if last and last != architecture.modules[-1] else ""
     return _network(f"{architecture.name} alone{cut}", n, test_data)
 
 
 def hint(experiment, pairs, feed):
-    """Stage 1: a hint loss at the end of each stack of `pairs`; both networks are cut above the last of them.
+    """Stage 1: a hint loss between hint layer H_i and guided layer G_i for each i of `pairs`; both networks are cut above
+    the last of them.
 
     One pair is a step of the proposed method (equation 5) or the original hint training (equation 1); several are
     equation (7): their mean. Where the widths differ the guided layer goes through a regressor.
     """
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed, label=False)
-    size = experiment.facts.size
-    hinted = stacks(n, _teacher(experiment), n.data, experiment.teacher, size, last=max(pairs))
-    guided = stacks(n, _student(experiment), n.data, experiment.student, size, last=max(pairs))
+    hint_layers = {i: experiment.hint_modules[i - 1] for i in pairs}
+    guided_layers = {i: experiment.guided_modules[i - 1] for i in pairs}
+
+    def maps(style, architecture, layers):
+        early = layers.values() if experiment.hint_relu == "before" else ()
+        return body(n, style, n.data, architecture, experiment.facts.size, layers[max(pairs)], early)
+
+    hinted = maps(_teacher(experiment), experiment.teacher, hint_layers)
+    guided = maps(_student(experiment), experiment.student, guided_layers)
     for i in pairs:
-        guide, channels = guided[i - 1], experiment.teacher.widths[i - 1]
-        if experiment.student.widths[i - 1] != channels:
+        guide, hint_map = guided[guided_layers[i]], hinted[hint_layers[i]]
+        if i in experiment.regressed_pairs:
+            channels = experiment.teacher.widths[hint_layers[i][0] - 1]
             guide = losses.regressor(n, f"{REGRESSOR}{i}", guide, channels)
-        losses.hint(n, f"hint{i}", guide, hinted[i - 1], weight=1 / len(pairs))
+        losses.hint(n, f"hint{i}", guide, hint_map, weight=1 / len(pairs))
     return _network(f"{experiment.pair} hints {', '.join(map(str, pairs))}", n, test_data)
 
 
@@ -67,13 +72,11 @@ def kd(experiment, feed, lambda_kd):
     """Stage 2 (equation 2): cross entropy plus lambda_kd times the softened cross entropy, accuracy of the student."""
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
-    classes, size = experiment.facts.classes, experiment.facts.size
-    teacher, student = _teacher(experiment), _student(experiment)
-    target = classifier(n, teacher, stacks(n, teacher, n.data, experiment.teacher, size)[-1], classes)
-    logits = classifier(n, student, stacks(n, student, n.data, experiment.student, size)[-1], classes)
+    target = _logits(n, experiment, _teacher(experiment), experiment.teacher)
+    logits = _logits(n, experiment, _student(experiment), experiment.student)
     weight = lambda_kd * (experiment.tau**2 if experiment.kd_tau_squared else 1)
     losses.hard_cross_entropy(n, "hard", logits, n.label, experiment.hard_tau)
-    losses.soft_cross_entropy(n, "soft", logits, target, experiment.tau, weight, classes)
+    losses.soft_cross_entropy(n, "soft", logits, target, experiment.tau, weight, experiment.facts.classes)
     accuracy(n, logits)
     return _network(f"{experiment.pair} KD", n, test_data)
 
@@ -83,10 +86,14 @@ def deploy(experiment, architecture):
     facts = experiment.facts
     n = caffe.NetSpec()
     n.data = L.Input(shape={"dim": [1, facts.channels, facts.size, facts.size]})
-    style = _student(experiment)
-    logits = classifier(n, style, stacks(n, style, n.data, architecture, facts.size)[-1], facts.classes)
-    n.prob = L.Softmax(logits)
+    n.prob = L.Softmax(_logits(n, experiment, _student(experiment), architecture))
     return _network(f"{architecture.name} deploy", n, [])
+
+
+def _logits(n, experiment, style, architecture, last=None):
+    """A ResNet on the blob `data`, up to its fully connected layer."""
+    *_, top = body(n, style, n.data, architecture, experiment.facts.size, last).values()
+    return classifier(n, style, top, experiment.facts.classes)
 
 
 def _student(experiment):

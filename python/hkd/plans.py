@@ -89,20 +89,20 @@ class Stage:
     @property
     def group(self):
         """Data set, scale and seed: stages of one group may share parents, those of different groups never."""
-        scale = "full" if self.scale == 1 else f"scale{experiments.number_text(self.scale)}"
-        return Path(self.experiment.dataset) / f"{scale}-seed{self.seed}"
+        return group(self.experiment.dataset, self.scale, self.seed)
 
     def folder(self, runs):
         return Path(runs) / self.group / self.name
 
     @property
     def _changes(self):
-        rules, reached = experiments.settings(), self._reached
+        rules, reached = experiments.settings(), self.reached
         return {k: v for k, v in experiments.changed(self.experiment).items() if rules[k]["stages"] in reached}
 
     @property
-    def _reached(self):
-        return {"all", self.kind, self.method}.union(*(parent._reached for parent in self.parents.values()))
+    def reached(self):
+        """The kinds of settings that reach it, see experiments.settings."""
+        return {"all", self.kind, self.method}.union(*(parent.reached for parent in self.parents.values()))
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
@@ -136,19 +136,36 @@ class Stage:
         text = f"{self.seed} {self.experiment.dataset} {self.stem} {self.net}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
+    @property
+    def learner(self):
+        """The Architecture that it trains."""
+        return self.experiment.teacher if self.part is TEACHER else self.experiment.student
+
+    @property
+    def learner_end(self):
+        """The residual module that the learner in it is cut above, (stack, block)."""
+        if self.kind == "hint":
+            return self.experiment.guided_modules[max(self.part.pairs) - 1]
+        return self.learner.end(self.part.step) if self.kind == "grow" else self.learner.modules[-1]
+
+    @property
+    def teacher_end(self):
+        """The same of a teacher beside a student."""
+        if self.kind == "hint":
+            return self.experiment.hint_modules[max(self.part.pairs) - 1]
+        return self.experiment.teacher.modules[-1]
+
     # --- files --------------------------------------------------------------------------------------------------------
 
     def network(self, data_folder, test_images):
         """Its NetParameter, reading LMDBs under `data_folder`."""
         e = replace(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
         feed = networks.Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
-        if self.part is TEACHER:
-            return networks.plain(e, e.teacher, feed)
         if self.kind == "hint":
             return networks.hint(e, self.part.pairs, feed)
         if self.kind == "kd":
             return networks.kd(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
-        return networks.plain(e, e.student, feed, self.part.last_stack)
+        return networks.plain(e, self.learner, feed, self.learner_end)
 
     def solver(self, net, snapshot_prefix, test_images):
         """Its SolverParameter for the network file `net`."""
@@ -183,6 +200,12 @@ class Stage:
         files = self.files("STAGE", "DATA", manifest.test_images)
         whole = {"files": files, "pixels": manifest.pixels, "parents": parents}
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def group(dataset, scale, seed):
+    """The folder under --runs of what was trained with one data set, scale and seed."""
+    name = "full" if scale == 1 else f"scale{experiments.number_text(scale)}"
+    return Path(dataset) / f"{name}-seed{seed}"
 
 
 def scaled(count, scale):

@@ -85,8 +85,8 @@ def projection(n, style, name, bottom, width):
 
 
 def residual_module(n, style, name, bottom, width, halves, size):
-    """conv-BN-ReLU-conv-BN, plus the shortcut, then ReLU (figure 2B). `halves`: stride 2 and twice the channels; `size`:
-    height and width of `bottom`."""
+    """conv-BN-ReLU-conv-BN, plus the shortcut; the ReLU that follows (figure 2B) is left to the caller. `halves`: stride 2
+    and twice the channels; `size`: height and width of `bottom`."""
     top = conv_bn(n, style, name, 1, bottom, width, kernel=3, stride=2 if halves else 1)
     top = conv_bn(n, style, name, 2, top, width, kernel=3, stride=1, relu=False)
     shortcut = bottom
@@ -97,22 +97,37 @@ def residual_module(n, style, name, bottom, width, halves, size):
             else projection(n, style, name, bottom, width)
         )
     top = n[f"{style.prefix}{name}sum"] = L.Eltwise(top, shortcut, operation=P.Eltwise.SUM)
-    top = n[f"{style.prefix}{name}relu"] = L.ReLU(top, in_place=True)
     return top
 
 
-def stacks(n, style, bottom, architecture, size, last=3):
-    """The first convolution and stacks 1 to `last`; returns the outputs of those stacks, the layers that hints are
-    taken from: N x width x 32 x 32, N x 2 width x 16 x 16, N x 4 width x 8 x 8 for 32 x 32 images (`size` 32).
+def module_name(module):
+    """(stack, block) -> what the names of its layers begin with."""
+    stack, block = module
+    return f"stack{stack}/block{block}/"
+
+
+def body(n, style, bottom, architecture, size, last=None, early=()):
+    """The first convolution and the residual modules, (stack, block) counted from 1, up to `last` (default: all).
+
+    Returns {module: its output}: N x width x 32 x 32 in stack 1, N x 2 width x 16 x 16 in stack 2, N x 4 width x 8 x 8 in
+    stack 3 for 32 x 32 images (`size` 32); after the module's last ReLU, or before it for the modules in `early`.
     """
     top = conv_bn(n, style, "", 1, bottom, architecture.widths[0], kernel=3, stride=1)
-    outputs = []
-    for stack, width in enumerate(architecture.widths[:last], start=1):
-        for block in range(1, architecture.blocks + 1):
-            halves = stack > 1 and block == 1
-            top = residual_module(n, style, f"stack{stack}/block{block}/", top, width, halves, size)
-            size = (size + 1) // 2 if halves else size
-        outputs.append(top)
+    last = last or architecture.modules[-1]
+    outputs = {}
+    for module in architecture.modules[: architecture.modules.index(last) + 1]:
+        stack, block = module
+        halves = stack > 1 and block == 1
+        name = module_name(module)
+        top = residual_module(n, style, name, top, architecture.widths[stack - 1], halves, size)
+        size = (size + 1) // 2 if halves else size
+        outputs[module] = top
+        if module in early and module == last:
+            break
+        # In place it would overwrite what an early output is read from.
+        top = n[f"{style.prefix}{name}relu"] = L.ReLU(top, in_place=module not in early)
+        if module not in early:
+            outputs[module] = top
     return outputs
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from hkd import networks
+from hkd import networks, resnet
 from hkd.cli import UserError
 from hkd.data import shown
 
@@ -107,26 +107,32 @@ def read(path):
 def declared(stage, folder):
     """(sources, fresh) of a stage: what it copies, what it may drop, what it leaves to fillers. folder: stage -> Path."""
     parents, part, experiment = stage.parents, stage.part, stage.experiment
-    sources, begun = [], 0
+    sources, begun = [], None
     grows = part.kind == "grow"
     if "teacher" in parents:
         # A hint stage holds the teacher up to its last hint layer only.
-        above = () if part.classifies else (*(f"stack{i}/" for i in range(part.last_stack + 1, 4)), "fc")
+        above = () if part.classifies else (*_names(experiment.teacher, stage.teacher_end), "fc")
         sources.append(Source(folder(parents["teacher"]) / "final.caffemodel", networks.TEACHER, above))
     if "student" in parents:
         before = parents["student"].part
-        begun = before.last_stack
+        begun = parents["student"].learner_end
         # A growing network gets a classifier of its own at every step.
         drops = (networks.TEACHER, networks.REGRESSOR, *(("fc",) if grows else ()))
         sources.append(Source(folder(parents["student"]) / "final.caffemodel", "", drops))
     fresh = [] if begun else ["conv1", "bn1", "scale1"]
-    fresh += [f"stack{i}/" for i in range(begun + 1, part.last_stack + 1)]
+    fresh += _names(stage.learner, begun, stage.learner_end)
     if part.classifies and (grows or not begun or not before.classifies):
         fresh.append("fc")
-    widths = zip(experiment.teacher.widths, experiment.student.widths, strict=True)
-    differ = [i for i, (teacher, student) in enumerate(widths, start=1) if teacher != student]
-    fresh += [f"{networks.REGRESSOR}{i}" for i in part.pairs if i in differ]
+    fresh += [f"{networks.REGRESSOR}{i}" for i in part.pairs if i in experiment.regressed_pairs]
     return sources, tuple(fresh)
+
+
+def _names(architecture, after, last=None):
+    """What the layers of the residual modules above `after` (None: of all), up to `last`, are called."""
+    modules = architecture.modules
+    first = modules.index(after) + 1 if after else 0
+    end = modules.index(last) + 1 if last else len(modules)
+    return [resnet.module_name(module) for module in modules[first:end]]
 
 
 def _shape(blob):
