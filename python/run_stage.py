@@ -41,6 +41,8 @@ def parser():
     where.add_argument("--gpu", type=int, metavar="N", help="use GPU N")
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
+    p.add_argument("--engine", default=devices.ENGINES[0], choices=devices.ENGINES, help="what computes; default caffe")
+    p.add_argument("--wait", action="store_true", help="wait for a stage that another process is training")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     p.add_argument(
         "--prepare", action="store_true", help="write the stage's three files for a stock `caffe train`, and stop"
@@ -65,7 +67,9 @@ def main():
         methods.find(method, "kd", None)  # says what is wrong with the name
     stage = plans.stage(chosen, method, options.stage, options.step, options.net, options.scale, options.seed)
     device = devices.choose(options.gpu, options.cpu, options.threads)
-    how = driver.Options(options.runs, options.data, device, options.verbose, options.snapshot_seconds)
+    how = driver.Options(
+        options.runs, options.data, device, options.verbose, options.snapshot_seconds, options.engine, options.wait
+    )
     return driver.run_stage(stage, how, options.dry_run, options.prepare)
 
 

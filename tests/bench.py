@@ -42,13 +42,13 @@ def driver(folder):
     manifest = data.read_manifest(folder / "lmdb", stage.experiment.facts)
     task = job.Job(
         "fashion-mnist-r14-r8", (), "baseline", 0, 1, 1.0, 1, str(folder / "runs"), str(folder / "lmdb"),
-        None, 2, "bench", False, 60.0, 0,
+        None, 2, "bench", "caffe", False, 60.0, 0,
     )  # fmt: skip
     own = stage.folder(task.runs)
     own.mkdir(parents=True)
     caffe.set_mode_cpu()
-    digest, _ = job.prepare(stage, own, task, manifest)
-    loop = training.Training(stage, own, task, manifest, digest, training.StopSignal())
+    digest, parents, _ = job.prepare(stage, own, task, manifest)
+    loop = training.Training(stage, own, task, manifest, digest, parents, training.StopSignal())
     loop._build()
     loop._resume()
     loop.clock = time.monotonic

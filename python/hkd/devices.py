@@ -5,10 +5,15 @@ because Caffe aborts the process on the first use of a GPU that it does not have
 import ctypes
 import json
 import os
+import platform
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from hkd.cli import UserError
+
+ENGINES = ("caffe",)
+"""What computes: BVLC Caffe."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,20 @@ def gpu_count():
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def hardware(device):
+    """The processor that `device` is, as its maker calls it."""
+    if device.gpu is not None:
+        asked = ["nvidia-smi", f"--id={device.gpu}", "--query-gpu=name", "--format=csv,noheader"]
+        try:
+            return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return "NVIDIA GPU"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def caffe_build():

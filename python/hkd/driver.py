@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hkd import data, experiments, generated, plans, records, snapshots
+from hkd import data, devices, experiments, generated, plans, records, snapshots
 from hkd.cli import ROOT, UserError, fail
 from hkd.data import shown
 from hkd.job import Job
@@ -27,6 +27,8 @@ class Options:
     device: object
     verbose: bool = False
     snapshot_seconds: float = 60.0
+    engine: str = devices.ENGINES[0]
+    wait: bool = False  # for a stage that another process is training
 
     def data_folder(self, stage):
         return self.data or ROOT / "data" / stage.experiment.dataset
@@ -132,10 +134,12 @@ def spawn(stage, options, prepare_only=False):
         gpu=options.device.gpu,
         threads=options.device.threads,
         why=options.device.why,
+        engine=options.engine,
         verbose=options.verbose,
         snapshot_seconds=options.snapshot_seconds,
         parent=os.getpid(),
         prepare_only=prepare_only,
+        wait=options.wait,
     )
     threads = str(options.device.threads)
     environment = os.environ | {

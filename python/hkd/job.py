@@ -38,10 +38,12 @@ class Job:
     gpu: int | None
     threads: int
     why: str
+    engine: str
     verbose: bool
     snapshot_seconds: float
     parent: int
     prepare_only: bool = False
+    wait: bool = False
 
     @property
     def stage(self):
@@ -64,14 +66,14 @@ def main():
     stage = job.stage
     folder = stage.folder(job.runs)
     folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder):
+    with only_one(folder, lambda: job.wait and not stop.number):
         manifest = data.read_manifest(job.data, stage.experiment.facts)
         with _caffe_log(folder / "caffe.log", job.verbose):
             devices.use(job.device)
-            digest, finished = prepare(stage, folder, job, manifest)
+            digest, parents, finished = prepare(stage, folder, job, manifest)
             if not (finished or job.prepare_only):
                 try:
-                    Training(stage, folder, job, manifest, digest, stop).run()
+                    Training(stage, folder, job, manifest, digest, parents, stop).run()
                 except Stopped as error:
                     return 128 + error.args[0]
     return 0
@@ -80,18 +82,19 @@ def main():
 def prepare(stage, folder, job, manifest):
     """Writes the stage's three files unless they are there and up to date.
 
-    Returns its digest, and whether it is finished already: another driver may have been quicker.
+    Returns its digest, the sha256 of its parents' weights by role, and whether it is finished already: another driver
+    may have been quicker.
     """
-    parents = {role: parent.folder(job.runs) for role, parent in stage.parents.items()}
-    digest = stage.digest(manifest, {role: sha256(path / records.FINAL) for role, path in parents.items()})
+    parents = {role: sha256(parent.folder(job.runs) / records.FINAL) for role, parent in stage.parents.items()}
+    digest = stage.digest(manifest, parents)
     found = records.state(folder, digest)
     if found.status == "changed":
         raise UserError(f"{shown(folder)} was made from other settings, images or weights: run_stage.py sets it aside")
     if found.status == "finished":
-        return digest, True
+        return digest, parents, True
     files = stage.files(shown(folder), shown(job.data), manifest.test_images)
     if found.status == "begun" and all((folder / name).read_text() == text for name, text in files.items()):
-        return digest, False
+        return digest, parents, False
     sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.runs))
     network = stage.network("DATA", manifest.test_images)
     init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
@@ -102,7 +105,7 @@ def prepare(stage, folder, job, manifest):
     write_whole(folder / "init.txt", "\n".join(report.lines()) + "\n")
     records.prepare_note(folder, stage, digest)
     print(f"  {report.summary()} (init.txt)", flush=True)
-    return digest, False
+    return digest, parents, False
 
 
 @contextmanager

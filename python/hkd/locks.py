@@ -14,16 +14,23 @@ PATIENCE = 5  # seconds: a driver that was just killed may still hold the lock f
 
 
 @contextmanager
-def only_one(folder):
-    """Holds the lock of the stage in `folder`. Raises UserError, naming the owner, when another process has it."""
+def only_one(folder, wait=lambda: False):
+    """Holds the lock of the stage in `folder`. Where another process has it: waits as long as `wait()` says so, then
+    raises UserError, naming the owner."""
     lock, owner = FileLock(folder / ".lock", timeout=PATIENCE), folder / ".owner"
-    try:
-        lock.acquire()
-    except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another run_stage.py"
-        raise UserError(
-            f"{shown(folder)} is being trained by {who}: wait for it, or use another --runs folder"
-        ) from None
+    said = False
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            who = owner.read_text().strip() if owner.exists() else "another run_stage.py"
+            if not wait():
+                raise UserError(
+                    f"{shown(folder)} is being trained by {who}: wait for it (--wait), or use another --runs folder"
+                ) from None
+            if not said:
+                print(f"{shown(folder)} is being trained by {who}: waiting", flush=True)
+                said = True
     try:
         owner.write_text(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         yield

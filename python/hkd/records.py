@@ -15,6 +15,7 @@ from hkd.files import sha256, write_whole
 
 FILES = ("net.prototxt", "solver.prototxt", "init.caffemodel")
 FINAL = "final.caffemodel"
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def read_json(path):
 
 def read_log(folder):
     """The lines of log.jsonl as dicts, in order; a last line that a kill cut short is left out."""
-    path = folder / "log.jsonl"
+    path = folder / LOG
     lines = []
     if path.exists():
         for line in path.read_text().splitlines():

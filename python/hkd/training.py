@@ -47,12 +47,12 @@ class StopSignal:
 class Training:
     """The loop over iterations: steps, log, tests, snapshots, and the record at the end."""
 
-    def __init__(self, stage, folder, job, manifest, digest, stop):
+    def __init__(self, stage, folder, job, manifest, digest, parents, stop):
         self.stage, self.folder, self.job, self.manifest, self.stop = stage, folder, job, manifest, stop
-        self.digest = digest
+        self.digest, self.parents = digest, parents
         self.snapshots = Snapshots(folder / "snapshots", digest)
         self.parameter = solvers.parse((folder / "solver.prototxt").read_text())
-        self.log_path = folder / "log.jsonl"
+        self.log_path = folder / records.LOG
         self.sums, self.count = {}, 0  # losses since the last line of the log
         self.seconds, self.sessions = 0.0, 1
 
@@ -229,18 +229,23 @@ class Training:
             "seconds": round(seconds, 1),
             "iterations_per_second": round(stage.iterations / seconds, 3),
             "sessions": self.sessions,
+            "engine": self.job.engine,
             "device": str(self.job.device),
+            "hardware": devices.hardware(self.job.device),
             "settings": {
                 key: value
                 for key, value in asdict(stage.experiment).items()
                 if key not in ("name", "reported_in", "methods")
             },
-            "parents": {role: parent.name for role, parent in stage.parents.items()},
+            "parents": {
+                role: {"stage": parent.name, records.FINAL: self.parents[role]}
+                for role, parent in stage.parents.items()
+            },
             "official_data": self.manifest.official,
             "digests": {
                 "stage": self.digest,
                 "pixels": self.manifest.pixels,
-                **{name: sha256(self.folder / name) for name in (*records.FILES, records.FINAL)},
+                **{name: sha256(self.folder / name) for name in (*records.FILES, records.FINAL, records.LOG)},
             },
             "versions": versions(),
         }
