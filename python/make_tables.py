@@ -1,43 +1,119 @@
-"""The comparison of an experiment, from its records alone: a table on the terminal and in Markdown, and a figure.
+"""The paper's tables and figures, its claims and a report, from the records of finished stages alone.
 
-python python/make_tables.py --experiment fashion-mnist-r14-r8 --scale 0.0125 [--runs runs] [--out results]
+python python/make_tables.py [--runs runs] [--out results]             everything
+python python/make_tables.py table1 figure9 --scale 0.01               some of it
+python python/make_tables.py --check                                   which of the paper's claims the records show
+python python/make_tables.py --cost --rate 20                          iterations, multiply-adds, hours of every target
+python python/make_tables.py --experiment fashion-mnist-r14-r8         the methods of one experiment side by side
 """
 
+import math
 from pathlib import Path
 
-from hkd.cli import ROOT, Parser, UserError, run, use_project_python
+from hkd.cli import ROOT, Parser, UserError, did_you_mean, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import experiments, figures, tables
+from hkd import cells, claims, cost, experiments, figures, report, tables
 from hkd.data import shown
+from hkd.files import write_whole
+from hkd.targets import TARGETS
+
+NAMES = (*TARGETS, "claims", "report", *experiments.EXPERIMENTS)
+
+
+def parser():
+    p = Parser(description="The paper's tables, figures and claims, and a report, from records alone.")
+    p.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all but the experiments")
+    p.add_argument("--experiment", help="the methods of one experiment side by side: comparison.md and accuracy.png")
+    p.add_argument("--check", action="store_true", help="print the table of claims")
+    p.add_argument("--cost", action="store_true", help="print what every target costs")
+    p.add_argument(
+        "--rate", type=float, default=10.0, metavar="IT/S", help="of --cost: iterations a second; default 10"
+    )
+    p.add_argument("--nets", type=int, default=tables.NETS, help="of --cost: nets of each method; default 3")
+    p.add_argument("--runs", type=Path, default=ROOT / "runs", help="where the stages are kept; default runs")
+    p.add_argument("--out", type=Path, default=ROOT / "results", help="where to write; default results")
+    p.add_argument("--scale", type=float, help="only runs of this scale; default: whatever is there, if it is one")
+    p.add_argument("--seed", type=int, help="only runs of this seed")
+    p.add_argument("--engine", help="only runs of this engine")
+    p.add_argument(
+        "--set", action="append", metavar="SETTING=VALUE", help="only runs with these settings, and the paper's others"
+    )
+    return p
 
 
 def main():
-    parser = Parser(description="The comparison of an experiment, from its records alone.")
-    parser.add_argument("--experiment", default=experiments.DEFAULT)
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
-    parser.add_argument("--out", type=Path, default=ROOT / "results")
-    options = parser.parse_args()
-    experiment = experiments.experiment(options.experiment, options.set)
-    rows = tables.comparison(experiment, options.scale, options.seed, options.runs)
-    if not any(row.last for row in rows):
+    options = parser().parse_args()
+    for name in options.names:
+        if name not in NAMES:
+            raise did_you_mean(name, NAMES, "table or figure")
+    if options.cost:
+        return print_cost(options)
+    settings = None if options.set is None else tuple(options.set)
+    experiments.experiment(options.experiment or experiments.DEFAULT, settings or ())
+    runs = cells.Runs(options.runs, cells.Choice(options.scale, options.seed, options.engine, settings))
+    if options.check:
+        print(claims.markdown(claims.check(runs)))
+        return 0
+    if options.experiment:
+        return print_comparison(options, runs)
+    # Everything is made before anything is written: what is refused leaves the last results as they were.
+    files = {}
+    for name in options.names or [name for name in NAMES if name not in experiments.EXPERIMENTS]:
+        files |= made(name, runs)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_whole(options.out / name, content)
+    print(f"{len(files)} files in {shown(options.out)}: {', '.join(files)}")
+    return 0
+
+
+def made(name, runs):
+    """{file name: content} of a table, a figure, an experiment's comparison, the claims or the report."""
+    if name == "claims":
+        verdicts = claims.check(runs)
+        return {"claims.md": claims.markdown(verdicts), "claims.csv": claims.as_csv(verdicts)}
+    if name == "report":
+        return {"report.html": report.page(runs)}
+    if name in experiments.EXPERIMENTS:
+        found = tables.comparison(name, runs)
+        return {f"{name}.md": tables.comparison_markdown(name, found), f"{name}.csv": tables.as_csv(name, "Pc", found)}
+    target = TARGETS[name]
+    if target.form == "table":
+        found = tables.lines(target, runs)
+        return {f"{name}.md": tables.markdown(target, found), f"{name}.csv": tables.as_csv(name, target.measure, found)}
+    return {f"{name}.{kind}": figures.rendered(figures.draw(target, runs), kind) for kind in ("svg", "png")}
+
+
+def print_comparison(options, runs):
+    found = tables.comparison(options.experiment, runs)
+    if not any(line.done for line in found):
+        chosen = "" if options.scale is None else f" at scale {options.scale:g}"
         raise UserError(
-            f"no finished stage of {experiment.name} at scale {options.scale:g}, seed {options.seed} in {options.runs}: "
-            f"see python python/run_stage.py --status --runs {options.runs}"
+            f"no finished stage of {options.experiment}{chosen} in {options.runs}: see python python/run_stage.py --status "
+            f"--runs {options.runs}"
         )
-    text = tables.markdown(experiment, options.scale, rows)
+    text = tables.comparison_markdown(options.experiment, found)
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
-    table, figure = options.out / "comparison.md", options.out / "accuracy.png"
-    table.write_text(text)
+    table, picture = options.out / "comparison.md", options.out / "accuracy.png"
     title = text.splitlines()[0].removeprefix("### ").replace(", every", "\nevery")
-    figures.accuracy_curves(title, [row for row in rows if row.folders], figure)
-    print(f"table: {shown(table)}   figure: {shown(figure)}")
+    write_whole(picture, figures.rendered(figures.accuracy_curves(title, found), "png"))
+    write_whole(table, text)
+    print(f"table: {shown(table)}   figure: {shown(picture)}")
+    return 0
+
+
+def print_cost(options):
+    if not (math.isfinite(options.rate) and options.rate > 0):
+        raise UserError(f"--rate {options.rate}: expected more than 0 iterations a second")
+    if not 1 <= options.nets <= tables.NETS:
+        raise UserError(f"--nets {options.nets}: expected 1 to {tables.NETS}")
+    scale = 1.0 if options.scale is None else cells.Choice(scale=options.scale).scale
+    print(cost.table(options.nets, scale, options.rate))
+    return 0
 
 
 if __name__ == "__main__":

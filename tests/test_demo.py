@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import ROOT, command
-from hkd import experiments, records, tables
+from hkd import cells, records, tables
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,7 @@ def test_the_same_records_make_the_same_bytes(demo, tmp_path):
 
 def test_what_was_not_run_is_a_dash(demo, tmp_path):
     """Only the teacher's record: every other row has none, and nothing is made up."""
-    rows = tables.comparison(experiments.experiment("cifar10-r26-r14"), 1.0, 1, tmp_path)
-    text = tables.markdown(experiments.experiment("cifar10-r26-r14"), 1.0, rows)
+    text = tables.comparison_markdown("cifar10-r26-r14", tables.comparison("cifar10-r26-r14", cells.Runs(tmp_path)))
     assert text.count("| - | - | 0 |") == 4
     assert "| layer-wise hints, then KD | 14 | 89,000 | - | - | 0 | 91.70 |" in text
 

@@ -1,93 +1,231 @@
-"""From records to tables: what was measured, by method, beside what the paper reports where that is the same run."""
+"""From records to tables: what the paper reports beside what was measured. The last iterate first, the best beside it;
+nothing is interpolated, and nothing is chosen by its result."""
 
+import csv
+import io
 import statistics
+import warnings
 from dataclasses import dataclass
 
-from hkd import paper, plans, records
+from scipy import stats
 
-ROWS = {
-    "teacher": ("", "teacher"),
-    "student alone": ("baseline", "baseline"),
-    "KD without hints": ("kd", "kd"),
-    "Hint-KD": ("hint-kd", "kd"),
-    "Hint-KD+": ("hint-kd-plus", "kd"),
-    "concurrent hints, then KD": ("concurrent", "kd"),
-    "SL-ResNet": ("sl-resnet", "finetune"),
-    "SL-ResNet with KD": ("sl-resnet-kd", "kd"),
-    "layer-wise hints, then KD": ("layerwise", "kd"),
-}
-"""Heading of a row -> (method, kind) of the stage whose Pc stands in it."""
-ALWAYS = ("", "baseline", "kd", "layerwise")  # the other methods have a row once they were run
+from hkd import experiments, plans, targets
+from hkd.cells import Run
+from hkd.targets import PROPOSED, TITLES, Row
+
+NETS = 3
+DIGITS = {"Pc": 2, "Pe": 3}  # of means: the paper's
+DASH = "-"
+ALWAYS = ("", "baseline", "kd", PROPOSED)  # the other methods have a row of a comparison once they were run
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of the comparison. Pc in percent, one number a net that was run; `reported`: the paper's mean or None."""
+class Line:
+    """A Row and what was measured of it: a Run or None for each net."""
 
-    heading: str
-    layers: int
-    last: tuple[float, ...]
-    best: tuple[float, ...]
-    iterations: int
-    seconds: float
-    reported: float | None
-    folders: tuple
+    row: Row
+    runs: tuple[Run | None, ...]
+    measure: str
 
+    @property
+    def done(self):
+        return [run for run in self.runs if run is not None]
 
-def comparison(experiment, scale, seed, runs):
-    """Rows for one experiment at one scale and seed, from finished stages alone; a row without a run has no numbers."""
-    rows = []
-    for heading, (method, kind) in ROWS.items():
-        nets = [plans.stage(experiment, method, kind, net=net, scale=scale, seed=seed) for net in (1, 2, 3)]
-        stages = list(dict.fromkeys(nets))  # the teacher is the same stage for all three
-        found = [(s, r) for s in stages if (r := records.read_record(s.folder(runs))) is not None]
-        if not found and method not in ALWAYS:
-            continue
-        architecture = experiment.teacher if kind == "teacher" else experiment.student
-        reported = _reported(experiment, method, architecture)
-        rows.append(
-            Row(
-                heading,
-                architecture.depth,
-                tuple(r["Pc"]["last"] for _, r in found),
-                tuple(r["Pc"]["best"] for _, r in found),
-                sum(s.iterations for s in plans.lineage(nets[0]) if s.kind != "teacher" or kind == "teacher"),
-                sum(r["seconds"] for _, r in found),
-                reported,
-                tuple(s.folder(runs) for s, _ in found),
-            )
-        )
-    return rows
+    def values(self, which="last"):
+        return [run.value(self.measure, which) for run in self.done]
+
+    @property
+    def difference(self):
+        """Measured mean less reported mean, or None."""
+        if not self.done or self.row.reported_mean is None:
+            return None
+        return statistics.mean(self.values()) - self.row.reported_mean
+
+    @property
+    def heading(self):
+        notes = self.done[0].condition.notes() if self.done else []
+        return self.row.heading + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _reported(experiment, method, architecture):
-    if method in ("", "baseline"):
-        return paper.BASELINE_PC.get((experiment.dataset, architecture.depth, architecture.width))
-    if experiment.name == "cifar10-r26-r14":
-        return statistics.mean(paper.TABLE_1[method]) if method in paper.TABLE_1 else None
-    return None
+def lines(target, runs):
+    """The Lines of a target (targets.Target) from `runs` (cells.Runs)."""
+    return [
+        Line(row, tuple(runs.cell(f"{target.label}, {row.heading}", row.stages(NETS))), target.measure)
+        for row in target.rows
+    ]
 
 
-def markdown(experiment, scale, rows):
+def p_value(better, worse, alternative="two-sided"):
+    """Welch's t-test between two Lines' last iterates, or None where it says nothing: fewer than two nets, no spread at
+    all, or runs of another scale, engine or data set."""
+    a, b = better.values(), worse.values()
+    if min(len(a), len(b)) < 2 or len({*a}) == len({*b}) == 1:
+        return None
+    conditions = {(r.condition.scale, r.condition.engine, r.condition.images) for r in better.done + worse.done}
+    if len(conditions) > 1:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's, where one of the two has no spread
+        return float(stats.ttest_ind(a, b, equal_var=False, alternative=alternative).pvalue)
+
+
+def proposed(found):
+    """The Line of the proposed method that the others are tested against: the last one."""
+    return next((line for line in reversed(found) if line.row.method == PROPOSED), None)
+
+
+# --- the paper's tables -----------------------------------------------------------------------------------------------------
+
+
+def markdown(target, found):
+    """A target in the paper's shape. A dash stands where nothing was run or reported."""
+    heads = (
+        f"{target.measure} (%)",
+        "paper, nets 1, 2, 3",
+        "paper, mean",
+        "measured, nets 1, 2, 3",
+        "measured, mean ± sd (n)",
+        "difference",
+        "best, mean ± sd",
+        "p",
+    )
+    rows = [[_cell(column) for column in _columns(target, line, found)] for line in found]
+    body = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join([f"### {target.label}. {target.title}", "", *body, "", *foot(target, found)]) + "\n"
+
+
+def _columns(target, line, found):
+    digits, row, best = DIGITS[target.measure], line.row, line.values("best")
+    p = _p_against_proposed(line, found)
+    return (
+        line.heading,
+        ", ".join(f"{value:.2f}" for value in row.reported),
+        _number(row.reported_mean, digits if row.reported else 2),
+        ", ".join(_number(run and run.value(target.measure), 2) or DASH for run in line.runs) if line.done else "",
+        f"{mean_sd(line.values(), digits)} ({len(line.done)})" if line.done else "",
+        _number(line.difference, digits, "+"),
+        mean_sd(best, digits) if best else "",
+        _number(p, 3),
+    )
+
+
+def foot(target, found):
+    """What a reader has to know about the numbers above."""
+    done = [run for line in found for run in line.done]
+    if not done:
+        return ["Nothing of it was run."]
+    engines = sorted({engine(run.record) for run in done})
+    hardware = sorted({run.record.get("hardware", "not recorded") for run in done})
+    return [
+        f"Measured: {target.measure} of the last iterate on the test set, mean, standard deviation and number of nets; the best "
+        "test beside it was used for nothing. p: two-sided Welch t-test of the last iterates against the proposed method, "
+        f"{TITLES[PROPOSED]}. Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}."
+    ]
+
+
+def engine(record):
+    caffe = record["versions"]["caffe"]
+    return f"{record.get('engine', 'caffe')} ({caffe.get('source', 'unknown build')})"
+
+
+def as_csv(name, measure, found):
+    """The numbers unrounded, one line a row, for other programs."""
+    nets = range(1, NETS + 1)
+    heads = (
+        "target", "row", "experiment", "method", "measure",
+        *(f"paper_net{n}" for n in nets), "paper_mean",
+        *(f"net{n}_last" for n in nets), *(f"net{n}_best" for n in nets),
+        "n", "mean_last", "sd_last", "difference", "mean_best", "sd_best", "p_welch",
+        "scale", "seed", "engine", "settings", "folders",
+    )  # fmt: skip
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(heads)
+    for line in found:
+        row, condition = line.row, line.done[0].condition if line.done else None
+        reported = [*row.reported, *[None] * (NETS - len(row.reported))]
+        last, best = ([run and run.value(measure, which) for run in line.runs] for which in ("last", "best"))
+        pad = [None] * (NETS - len(line.runs))  # the teacher is one for all nets
+        writer.writerow(
+            [
+                name, row.heading, row.experiment, row.method or "teacher", measure,
+                *reported, row.reported_mean, *last, *pad, *best, *pad,
+                len(line.done), *_mean_and_sd(line.values()), line.difference, *_mean_and_sd(line.values("best")),
+                _p_against_proposed(line, found),
+                *((condition.scale, condition.seed, condition.engine, " ".join(condition.settings)) if condition else [None] * 4),
+                " ".join("/".join(run.folder.parts[-3:]) for run in line.done),
+            ]
+        )  # fmt: skip
+    return stream.getvalue()
+
+
+def _p_against_proposed(line, found):
+    best = proposed(found)
+    if best is None or line is best or not line.row.method:
+        return None
+    return p_value(best, line)
+
+
+def _mean_and_sd(values):
+    return (
+        statistics.mean(values) if values else None,
+        statistics.stdev(values) if len(values) > 1 else None,
+    )
+
+
+def _number(value, digits, sign=""):
+    return "" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def _cell(text):
+    return text or DASH
+
+
+def mean_sd(values, digits=2):
+    if not values:
+        return DASH
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+# --- the methods of one experiment side by side -------------------------------------------------------------------------------
+
+
+def comparison(experiment, runs):
+    """The Lines of every method of one experiment, by name; the seldom ones only where they were run."""
+    found = []
+    for method, title in TITLES.items():
+        reported = targets.reported_pc(experiment, method)
+        row = Row(title, experiment, method, (), reported)
+        line = Line(row, tuple(runs.cell(title, row.stages(NETS))), "Pc")
+        if line.done or method in ALWAYS:
+            found.append(line)
+    return found
+
+
+def comparison_markdown(experiment, found):
     """The comparison as a Markdown table. A dash stands where nothing was run or reported."""
-    title = f"{experiment.facts.title}, {experiment.teacher.depth} -> {experiment.student.depth} layers"
-    scaled = "" if scale == 1 else f", every number of iterations x {scale:g}: not comparable with the paper's"
-    lines = [
-        f"### {title}{scaled}",
+    e = experiments.experiment(experiment)
+    notes = [note for line in found for run in line.done for note in run.condition.notes()]
+    scales = [note.removeprefix("scale ") for note in dict.fromkeys(notes) if note.startswith("scale ")]
+    scaled = f", every number of iterations x {' and '.join(scales)}: not comparable with the paper's" if scales else ""
+    rows = [
+        f"### {e.facts.title}, {e.teacher.depth} -> {e.student.depth} layers{scaled}",
         "",
         "| | layers | iterations | Pc last (%) | Pc best (%) | n | paper (%) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        reported = f"{row.reported:.2f}" if row.reported is not None else "-"
-        lines.append(
-            f"| {row.heading} | {row.layers} | {row.iterations:,} | {mean_sd(row.last)} | {mean_sd(row.best)} | {len(row.last)} | {reported} |"
+    for line in found:
+        layers = e.student.depth if line.row.method else e.teacher.depth
+        last, best = mean_sd(line.values()), mean_sd(line.values("best"))
+        reported = _number(line.row.reported_mean, 2) or DASH
+        rows.append(
+            f"| {line.row.heading} | {layers} | {iterations(line):,} | {last} | {best} | {len(line.done)} | {reported} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(rows) + "\n"
 
 
-def mean_sd(values):
-    if not values:
-        return "-"
-    mean = f"{statistics.mean(values):.2f}"
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+def iterations(line):
+    """What one net costs, without the teacher's training (the teacher's row: with it); unscaled where it was not run."""
+    stage = line.done[0].stage if line.done else line.row.stages(1)[0]
+    return sum(s.iterations for s in plans.lineage(stage) if s.kind != "teacher" or stage.kind == "teacher")

@@ -1,0 +1,108 @@
+"""Every run that the tables and figures need, each stage once:
+
+    snakemake --cores 2 tables                            all of the paper (see make_tables.py --cost first)
+    snakemake --cores 2 table1 figure9 --config scale=0.01
+    snakemake --cores 2 cifar10-r14-r8                    one experiment, its methods side by side
+    snakemake --workflow-profile profiles/slurm tables    on a cluster: profiles/kubernetes likewise
+
+--config: scale, engine, nets, experiments, seed, set, runs, data, out, gpu (python/hkd/workflow.py).
+"""
+
+import re
+import sys
+
+sys.path.insert(0, f"{workflow.basedir}/python")
+from hkd.cli import UserError, fail
+from hkd.targets import TARGETS
+from hkd.workflow import DONE, Workflow, settings
+
+try:
+    jobs = Workflow(settings(config))
+    jobs.forget_lost()
+except UserError as error:
+    sys.exit(fail(error))
+
+S = jobs.settings
+RUN = f"{sys.executable} {workflow.basedir}/python/run_stage.py"
+MAKE = f"{sys.executable} {workflow.basedir}/python/make_tables.py"
+
+
+def results(name):
+    suffixes = ("md", "csv") if name not in TARGETS or TARGETS[name].form == "table" else ("svg", "png")
+    return [f"{S.out}/{name}.{suffix}" for suffix in suffixes]
+
+
+rule tables:
+    default_target: True
+    input:
+        [results(name) for name in jobs.targets if name in TARGETS or S.experiments],
+        f"{S.out}/claims.md",
+        f"{S.out}/report.html",
+
+
+rule dataset:
+    output:
+        f"{S.data}/{{dataset}}/manifest.json",
+    wildcard_constraints:
+        dataset="|".join(jobs.datasets()),
+    shell:
+        # The data tool replaces nothing that is there, and the folder that Snakemake made for it is not a data set.
+        f"rmdir {S.data}/{{wildcards.dataset}} 2>/dev/null || true; "
+        f"{sys.executable} {workflow.basedir}/data_tools/make_lmdb.py --dataset {{wildcards.dataset}} --out {S.data}/{{wildcards.dataset}}"
+
+
+# teacher, baseline, kd, hint, grow, finetune: a rule each.
+for kind, folders in jobs.kinds().items():
+
+    rule:
+        name: kind
+        input:
+            lambda wildcards: jobs.inputs(wildcards.folder),
+        output:
+            # Not record.json: Snakemake deletes a job's outputs before the job and after a failed one.
+            f"{S.runs}/{{folder}}/{DONE}",
+        wildcard_constraints:
+            folder="|".join(map(re.escape, folders)),
+        params:
+            words=lambda wildcards: jobs.words(wildcards.folder),
+            network=lambda wildcards: jobs.fingerprint(wildcards.folder),
+        threads: 1
+        resources:
+            gpu=jobs.gpu,
+        shell:
+            f"{RUN} {{params.words}} --threads {{threads}} && touch {{output}}"
+
+
+for target in jobs.targets:
+
+    rule:
+        name: f"{target}_files"
+        input:
+            jobs.done(target),
+        output:
+            results(target),
+        params:
+            words=jobs.table_words(),
+            target=target,
+        shell:
+            f"{MAKE} {{params.target}} {{params.words}}"
+
+    rule:
+        name: target
+        input:
+            results(target),
+
+
+for summary in ("claims.md", "report.html"):
+
+    rule:
+        name: summary.partition(".")[0]
+        input:
+            [jobs.done(target) for target in jobs.targets if target in TARGETS or S.experiments],
+        output:
+            f"{S.out}/{summary}",
+        params:
+            words=jobs.table_words(),
+            target=summary.partition(".")[0],
+        shell:
+            f"{MAKE} {{params.target}} {{params.words}}"

@@ -1,0 +1,203 @@
+"""The paper's tables and figures as data: which stages each is made of, and what the paper reports there."""
+
+import re
+import statistics
+from dataclasses import dataclass
+
+from hkd import experiments, paper, plans
+from hkd.methods import METHODS
+
+PROPOSED = "layerwise"
+TITLES = {
+    "": "teacher",
+    "baseline": "student alone",
+    "kd": "KD without hints",
+    "hint-kd": "Hint-KD",
+    "hint-kd-plus": "Hint-KD+",
+    "concurrent": "concurrent hints, then KD",
+    "sl-resnet": "SL-ResNet",
+    "sl-resnet-kd": "SL-ResNet with KD",
+    "layerwise": "layer-wise hints, then KD",
+}
+"""What tables and figures call a method; '' is the teacher."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, one bar or curve of a figure: a method of an experiment.
+
+    reported: what the paper states of nets 1 to 3, () where it states none; reported_mean: their mean, or the only number
+    that it states, or None. In the unit of the target.
+    """
+
+    heading: str
+    experiment: str
+    method: str
+    reported: tuple[float, ...] = ()
+    reported_mean: float | None = None
+
+    def stages(self, nets, scale=1.0, seed=1):
+        """The last stage of the method for nets 1 to `nets`: what Pc is measured on. The teacher is one for all."""
+        chosen = experiments.experiment(self.experiment)
+        if not self.method:
+            return [plans.stage(chosen, "", "teacher", scale=scale, seed=seed)]
+        last = METHODS[self.method][-1]
+        return [
+            plans.stage(chosen, self.method, last.kind, last.step or None, net=net, scale=scale, seed=seed)
+            for net in range(1, nets + 1)
+        ]
+
+    def hint_stages(self, scale=1.0, seed=1):
+        """The stages that train its hints, one for all nets."""
+        chosen = experiments.experiment(self.experiment)
+        return [
+            plans.stage(chosen, self.method, part.kind, part.step or None, scale=scale, seed=seed)
+            for part in METHODS[self.method]
+            if part.kind == "hint"
+        ]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table or figure. measure: Pc (accuracy) or Pe (error = 100 - Pc), in percent. form: table, bars, curves (test loss
+    and accuracy of stage 2) or hint losses."""
+
+    name: str
+    title: str
+    measure: str
+    form: str
+    rows: tuple[Row, ...]
+
+    @property
+    def label(self):
+        """Table 1, Figure 4."""
+        return re.sub(r"(\d+)", r" \1", self.name).capitalize()
+
+    def stages(self, nets, scale=1.0, seed=1):
+        """The stages that it is measured on; each needs its plans.lineage too."""
+        rows = [
+            r.hint_stages(scale, seed) if self.form == "hint losses" else r.stages(nets, scale, seed) for r in self.rows
+        ]
+        return list(dict.fromkeys(stage for row in rows for stage in row))
+
+
+def _alone(experiment, method, measure):
+    """The row of the teacher (method '') or of the student alone ('baseline')."""
+    e = experiments.experiment(experiment)
+    architecture = e.student if method else e.teacher
+    Pc = paper.BASELINE_PC.get((e.dataset, architecture.depth, architecture.width))
+    value = Pc if Pc is None or measure == "Pc" else round(100 - Pc, 2)
+    width = "" if architecture.width == paper.STACK_WIDTHS[0] else f" of width {architecture.width}"
+    return Row(f"{TITLES[method]}, {architecture.depth} layers{width}", experiment, method, (), value)
+
+
+def _row(experiment, method, reported, heading=None):
+    nets = reported.get(method, ())
+    nets = nets if isinstance(nets, tuple) else (nets,)
+    return Row(
+        heading or TITLES[method],
+        experiment,
+        method,
+        nets if len(nets) > 1 else (),
+        round(statistics.mean(nets), 4) if nets else None,
+    )
+
+
+def _table(name, title, experiment, reported, measure="Pc"):
+    alone = (_alone(experiment, "", measure), _alone(experiment, "baseline", measure))
+    return Target(name, title, measure, "table", (*alone, *(_row(experiment, m, reported) for m in reported)))
+
+
+def _figure(name, title, experiment, methods, reported=None, form="bars", teacher=False):
+    alone = [_alone(experiment, "", "Pc")] if teacher else []
+    rows = [_alone(experiment, m, "Pc") if m == "baseline" else _row(experiment, m, reported or {}) for m in methods]
+    return Target(name, title, "Pc", form, (*alone, *rows))
+
+
+def _regressor_table(name, title, experiment, reported, plain, plain_reported):
+    """Hints through a regressor, and below the same student with a teacher of its own width, which needs none: `plain`."""
+    rows = [
+        _row(e, m, numbers, f"{TITLES[m]}, {words}")
+        for e, numbers, words in ((plain, plain_reported, "no regressor"), (experiment, reported, "regressor"))
+        for m in ("hint-kd", PROPOSED)
+    ]
+    return Target(
+        name, title, "Pc", "table", (_alone(experiment, "", "Pc"), _alone(experiment, "baseline", "Pc"), *rows)
+    )
+
+
+_TARGETS = (
+    _table("table1", "CIFAR-10, 26 to 14 layers", "cifar10-r26-r14", paper.TABLE_1),
+    _table("table2", "CIFAR-100, 26 to 8 layers, four times as wide", "cifar100-r26-r8", paper.TABLE_2),
+    _table("table3", "MNIST, 32 to 8 layers", "mnist-r32-r8", paper.TABLE_3_PE, "Pe"),
+    _table("table4", "MNIST, 32 to 8 layers, with SL-ResNet", "mnist-r32-r8", paper.TABLE_4_PE, "Pe"),
+    _regressor_table(
+        "table5",
+        "CIFAR-10, 26 layers of twice the width to 14",
+        "cifar10-r26w32-r14",
+        paper.TABLE_5,
+        "cifar10-r26-r14",
+        paper.TABLE_1,
+    ),
+    _regressor_table(
+        "table6",
+        "CIFAR-100, 14 layers of width 80 to 8 of width 64",
+        "cifar100-r14w80-r8",
+        paper.TABLE_6,
+        "cifar100-r14-r8",
+        paper.FIGURE_10,
+    ),
+    _figure(
+        "figure4",
+        "CIFAR-10, 14 to 8 layers: stage 2",
+        "cifar10-r14-r8",
+        ("baseline", "hint-kd", PROPOSED),
+        form="curves",
+    ),
+    _figure(
+        "figure5",
+        "CIFAR-100, 20 to 8 layers, four times as wide",
+        "cifar100-r20-r8",
+        ("baseline", "kd", "hint-kd", "hint-kd-plus", PROPOSED),
+        teacher=True,
+    ),
+    _figure(
+        "figure7",
+        "CIFAR-10, 14 to 8 layers",
+        "cifar10-r14-r8",
+        ("baseline", "kd", "hint-kd", "sl-resnet", "sl-resnet-kd", PROPOSED),
+        teacher=True,
+    ),
+    _figure("figure8", "CIFAR-10, 26 to 8 layers", "cifar10-r26-r8", ("hint-kd", "concurrent", PROPOSED)),
+    _figure(
+        "figure9",
+        "CIFAR-10, 26 to 8 layers: hint losses",
+        "cifar10-r26-r8",
+        ("concurrent", PROPOSED),
+        form="hint losses",
+    ),
+    _figure(
+        "figure10",
+        "CIFAR-100, 14 to 8 layers, four times as wide",
+        "cifar100-r14-r8",
+        ("hint-kd", "concurrent", PROPOSED),
+        paper.FIGURE_10,
+    ),
+)
+TARGETS = {target.name: target for target in _TARGETS}
+
+
+def reported_pc(experiment, method):
+    """The mean Pc that the paper reports of a method, in the first table or figure that states it; or None."""
+    if method in ("", "baseline"):
+        return _alone(experiment, method, "Pc").reported_mean
+    rows = (
+        (t, row) for t in TARGETS.values() for row in t.rows if (row.experiment, row.method) == (experiment, method)
+    )
+    stated = ((t, row.reported_mean) for t, row in rows if row.reported_mean is not None)
+    return next((mean if t.measure == "Pc" else 100 - mean for t, mean in stated), None)
+
+
+def row(target, experiment, method):
+    """The Row of a method in a target."""
+    return next(row for row in TARGETS[target].rows if (row.experiment, row.method) == (experiment, method))

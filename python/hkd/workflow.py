@@ -1,0 +1,170 @@
+"""What the Snakefile runs: its settings, checked, and the stages of every target by their folders."""
+
+import difflib
+import hashlib
+import math
+import shlex
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+
+from hkd import devices, experiments, methods, plans, targets
+from hkd.cli import UserError
+from hkd.tables import NETS
+
+DONE = ".finished"
+"""The file in a stage's folder that tells Snakemake that run_stage.py found or made it finished."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of `--config`. experiments: names with commas, default all of the paper's; set: settings as --set takes
+    them, with spaces; gpu: GPUs a job, default 1 where Caffe was built for one and one is here."""
+
+    scale: float = 1.0
+    engine: str = devices.ENGINES[0]
+    nets: int = NETS
+    experiments: tuple[str, ...] = ()
+    seed: int = 1
+    set: tuple[str, ...] = ()
+    runs: str = "runs"
+    data: str = "data"
+    out: str = "results"
+    gpu: int | None = None
+
+    def chosen(self, row):
+        """Whether a targets.Row is of an experiment that was chosen."""
+        return not self.experiments or row.experiment in self.experiments
+
+
+def settings(config):
+    """Settings from Snakemake's config. Raises UserError for an unknown key and a value of the wrong kind."""
+    known = [f.name for f in fields(Settings)]
+    for key in config:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UserError(f"unknown config key {key!r}: {hint}known are {', '.join(known)}")
+    read = Settings(**{key: _read(key, value) for key, value in config.items()})
+    for name in read.experiments or (experiments.DEFAULT,):
+        experiments.experiment(name, read.set)
+    return read
+
+
+def _read(key, value):
+    if key in ("experiments", "set"):
+        return tuple(
+            value if isinstance(value, list) else str(value).replace(",", " " if key == "experiments" else ",").split()
+        )
+    if key in ("runs", "data", "out"):
+        return str(value)
+    if key == "engine":
+        if value not in devices.ENGINES:
+            raise UserError(f"config engine={value}: known are {', '.join(devices.ENGINES)}")
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if key == "scale" and number and 0 < value <= 1:
+        return float(value)
+    bounds = {"nets": (1, NETS), "seed": (0, 2**31 - 1), "gpu": (0, 1)}.get(key)
+    if bounds and isinstance(value, int) and number and bounds[0] <= value <= bounds[1]:
+        return value
+    expected = f"{bounds[0]} to {bounds[1]}" if bounds else "more than 0 and at most 1"
+    raise UserError(f"config {key}={value}: expected {expected}")
+
+
+class Workflow:
+    """The stages that the targets need under some Settings, each once, by folder relative to the runs folder."""
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    @cached_property
+    def targets(self):
+        """{name: [last stages]}: tables and figures with a row of a chosen experiment, and each chosen experiment by its
+        name, with every method that the paper reports of it."""
+        s = self.settings
+        found = {}
+        for name, target in targets.TARGETS.items():
+            rows = tuple(row for row in target.rows if s.chosen(row))
+            if rows:
+                found[name] = replace(target, rows=rows).stages(s.nets, s.scale, s.seed)
+        for name in s.experiments or experiments.EXPERIMENTS:
+            rows = (targets.Row("", name, m) for m in ("", "baseline", *experiments.EXPERIMENTS[name].methods))
+            found[name] = [stage for row in rows for stage in row.stages(s.nets, s.scale, s.seed)]
+        return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
+
+    def _changed(self, stage):
+        return replace(stage, experiment=experiments.experiment(stage.experiment.name, self.settings.set))
+
+    @cached_property
+    def stages(self):
+        """{folder: Stage} of everything that a target needs."""
+        last = (stage for stages in self.targets.values() for stage in stages)
+        needed = dict.fromkeys(stage for end in last for stage in plans.lineage(end))
+        return {self.folder(stage): stage for stage in needed}
+
+    def folder(self, stage):
+        return str(stage.group / stage.name)
+
+    def kinds(self):
+        """{kind: [folders]} in the order in which they are trained."""
+        return {
+            kind: found
+            for kind in methods.KINDS
+            if (found := [folder for folder, stage in self.stages.items() if stage.kind == kind])
+        }
+
+    def marker(self, stage):
+        return f"{self.settings.runs}/{self.folder(stage)}/{DONE}"
+
+    def done(self, target):
+        return [self.marker(stage) for stage in self.targets[target]]
+
+    def forget_lost(self):
+        """Removes the markers of stages whose record is gone: they are trained again, not left out of the tables."""
+        for stage in self.stages.values():
+            marker = Path(self.marker(stage))
+            if marker.exists() and not marker.with_name("record.json").exists():
+                marker.unlink()
+
+    def inputs(self, folder):
+        """What must be there before a stage is trained: its data set, and its parents."""
+        stage = self.stages[folder]
+        return [self.manifest(stage.experiment.dataset), *map(self.marker, stage.parents.values())]
+
+    def manifest(self, dataset):
+        return f"{self.settings.data}/{dataset}/manifest.json"
+
+    def datasets(self):
+        return sorted({stage.experiment.dataset for stage in self.stages.values()})
+
+    def words(self, folder):
+        """The arguments of run_stage.py for a stage, quoted for a shell."""
+        s, stage = self.settings, self.stages[folder]
+        words = ["--experiment", stage.experiment.name]
+        words += ["--stage", stage.kind] + (["--method", stage.method] if stage.method else [])
+        words += ["--step", str(stage.part.step)] if stage.part.step else []
+        words += ["--net", str(stage.net)] if stage.net else []
+        words += ["--scale", experiments.number_text(stage.scale), "--seed", str(stage.seed), "--engine", s.engine]
+        words += [word for change in s.set for word in ("--set", change)]
+        return shlex.join([*words, "--runs", s.runs, "--data", f"{s.data}/{stage.experiment.dataset}", "--wait"])
+
+    def fingerprint(self, folder):
+        """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update."""
+        stage = self.stages[folder]
+        files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
+        return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+
+    def table_words(self):
+        """The arguments of make_tables.py that choose these runs and no others."""
+        s = self.settings
+        words = ["--runs", s.runs, "--out", s.out, "--scale", experiments.number_text(s.scale), "--seed", str(s.seed)]
+        words += ["--engine", s.engine, *(word for change in s.set for word in ("--set", change))]
+        return shlex.join(words)
+
+    @property
+    def gpu(self):
+        """GPUs that a job asks for."""
+        if self.settings.gpu is not None:
+            return self.settings.gpu
+        return int(bool(devices.caffe_build()["cuda"] and devices.gpu_count()))
