@@ -5,18 +5,21 @@ SOURCE  ?=
 SCALE   ?= $(if $(filter cifar%,$(DATASET)),0.004,0.01)
 RUNS    ?= runs
 OUT     ?= results/demo
+CONFIG  ?=
+CORES   ?= $(shell nproc)
 
 experiment = $(DATASET)-$(if $(filter mnist,$(DATASET)),r32,r14)-r8
 py   = .venv/bin/python
 # The hash of what the environment is made from: `make setup` does nothing while it stays the same.
 ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
 
-.PHONY: help setup demo test lint prototxt bench clean
+.PHONY: help setup demo tables test lint prototxt bench clean
 
 help:
 	@echo "make setup   Debian packages (as root), .venv with Python packages, BVLC Caffe"
 	@echo "make demo    teacher, hint steps 1-3, KD and the student alone on Fashion-MNIST: a table and a figure"
 	@echo "             make demo DATASET=cifar10 SOURCE=cifar-10-binary.tar.gz    the same on CIFAR-10"
+	@echo "make tables  every run of the paper's tables and figures, then these and a report: make tables CONFIG='scale=0.01 nets=3'"
 	@echo "make test    lint, the committed prototxt, the tests"
 	@echo "make bench   speed of the data tools and the driver, as ratios"
 
@@ -39,7 +42,11 @@ demo: setup
 	$(py) python/run_stage.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --method layerwise --stage kd
 	$(py) python/make_tables.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --out $(OUT)
 
+tables: setup
+	.venv/bin/snakemake --cores $(CORES) tables $(if $(CONFIG),--config $(CONFIG))
+
 test: setup lint
+	@docker/packages.sh install test || echo "make: without them some tests skip"
 	$(py) -m pytest
 
 lint: setup

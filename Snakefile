@@ -5,7 +5,7 @@
     snakemake --cores 2 cifar10-r14-r8                    one experiment, its methods side by side
     snakemake --workflow-profile profiles/slurm tables    on a cluster: profiles/kubernetes likewise
 
---config: scale, engine, nets, experiments, seed, set, runs, data, out, gpu (python/hkd/workflow.py).
+--config: scale, engine, nets, experiments, seed, set, runs, data, out (python/hkd/workflow.py).
 """
 
 import re
@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, f"{workflow.basedir}/python")
 from hkd.cli import UserError, fail
 from hkd.targets import TARGETS
-from hkd.workflow import DONE, Workflow, settings
+from hkd.workflow import DONE, Workflow, gpus_a_job, settings
 
 try:
     jobs = Workflow(settings(config))
@@ -34,6 +34,7 @@ def results(name):
 
 rule tables:
     default_target: True
+    localrule: True
     input:
         [results(name) for name in jobs.targets if name in TARGETS or S.experiments],
         f"{S.out}/claims.md",
@@ -41,6 +42,7 @@ rule tables:
 
 
 rule dataset:
+    localrule: True  # a cluster's nodes often have no way out
     output:
         f"{S.data}/{{dataset}}/manifest.json",
     wildcard_constraints:
@@ -68,7 +70,7 @@ for kind, folders in jobs.kinds().items():
             network=lambda wildcards: jobs.fingerprint(wildcards.folder),
         threads: 1
         resources:
-            gpu=jobs.gpu,
+            gpu=gpus_a_job(),
         shell:
             f"{RUN} {{params.words}} --threads {{threads}} && touch {{output}}"
 
@@ -77,6 +79,7 @@ for target in jobs.targets:
 
     rule:
         name: f"{target}_files"
+        localrule: True
         input:
             jobs.done(target),
         output:
@@ -89,6 +92,7 @@ for target in jobs.targets:
 
     rule:
         name: target
+        localrule: True
         input:
             results(target),
 
@@ -97,6 +101,7 @@ for summary in ("claims.md", "report.html"):
 
     rule:
         name: summary.partition(".")[0]
+        localrule: True
         input:
             [jobs.done(target) for target in jobs.targets if target in TARGETS or S.experiments],
         output:

@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# Reads docker/packages.txt.   packages.sh list | missing | install
+# Reads docker/packages.txt.   packages.sh list | missing | install [test]    ("test": those that only the tests need)
 set -euo pipefail
 
 list=$(dirname "${BASH_SOURCE[0]}")/packages.txt
-names() { sed -E 's/[[:space:]]*#.*//; /^$/d' "$list"; }
+case ${2:-} in
+  "") only='$NF != "test"' ;;
+  test) only='$NF == "test"' ;;
+  *) echo "packages.sh: error: $2: only test can be asked for" >&2; exit 2 ;;
+esac
+names() { awk "!/^#/ && NF && $only { print \$1 }" "$list"; }
 
 # A name per line that dpkg does not have fully installed. Where there is no dpkg we cannot know, and say so.
 missing() {
@@ -35,5 +40,5 @@ case ${1:-} in
         exit 1
       }
     ;;
-  *) echo "usage: packages.sh list | missing | install" >&2; exit 2 ;;
+  *) echo "usage: packages.sh list | missing | install [test]" >&2; exit 2 ;;
 esac

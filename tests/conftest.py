@@ -116,3 +116,44 @@ def colour(colour_source, tmp_path_factory):
     out = tmp_path_factory.mktemp("lmdb") / "cifar10"
     command("data_tools/make_lmdb.py", "--dataset", "cifar10", "--source", colour_source, "--out", out, check=0)
     return out
+
+
+@pytest.fixture(scope="session")
+def lmdbs(colour, fashion_source, tmp_path_factory):
+    """A data folder as the workflow wants it: cifar10 as above, mnist of 640 + 200 images (Fashion-MNIST's, in MNIST's
+    format)."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "cifar10").symlink_to(colour)
+    out = folder / "mnist"
+    command("data_tools/make_lmdb.py", "--dataset", "mnist", "--source", fashion_source, "--out", out, check=0)
+    return folder
+
+
+def snakemake(*arguments, config=(), cores=2, check=None, env=None, **options):
+    """Runs Snakemake in the checkout as a user does; returns the CompletedProcess."""
+    words = ["--cores", str(cores), *map(str, arguments), *(["--config", *config] if config else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+    if check is not None:
+        assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+TINY = ("scale=0.00003", "set=batch=16")
+"""1 or 2 iterations a stage: what is tested is that the numbers arrive where they belong."""
+
+
+@pytest.fixture(scope="session")
+def paper_runs(lmdbs, tmp_path_factory):
+    """Tables 1, 4 and 5 and figures 7, 8 and 9 by one command, with all three nets: folder with runs/ and out/, and what
+    Snakemake said."""
+    folder = tmp_path_factory.mktemp("paper")
+    where = (f"data={lmdbs}", f"runs={folder / 'runs'}", f"out={folder / 'out'}")
+    names = ("table1", "table4", "table5", "figure7", "figure8", "figure9")
+    return folder, snakemake(*names, config=(*TINY, *where), check=0)

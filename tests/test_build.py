@@ -130,9 +130,14 @@ def test_no_python_there(tmp_path):
 def test_every_package_has_its_reason_and_is_listed_once():
     lines = [x for x in (ROOT / "docker/packages.txt").read_text().splitlines() if x and not x.startswith("#")]
     names = [line.split()[0] for line in lines]
-    assert names == sorted(set(names)) and all("#" in line and line.split()[-1] in ("build", "run") for line in lines)
-    listed = subprocess.run([ROOT / "docker/packages.sh", "list"], capture_output=True, text=True).stdout.split()
-    assert listed == names
+    assert names == sorted(set(names)) and all(
+        "#" in line and line.split()[-1] in ("build", "run", "test") for line in lines
+    )
+    listed = [
+        subprocess.run([ROOT / "docker/packages.sh", "list", *which], capture_output=True, text=True).stdout.split()
+        for which in ([], ["test"])
+    ]
+    assert sorted([*listed[0], *listed[1]]) == names and "chromium" in listed[1] and "cmake" in listed[0]
     assert not subprocess.run([ROOT / "docker/packages.sh", "missing"], capture_output=True, text=True).stdout
 
 

@@ -585,6 +585,31 @@ def test_two_drivers_on_one_folder(fashion, tmp_path):
     assert first.wait() == 0
 
 
+def test_a_second_driver_can_wait_for_the_first(fashion, uninterrupted, tmp_path):
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    first = start(fashion, tmp_path)
+    wait_for(lambda: snapshots.iteration(stage / "snapshots") > 0)
+    said = command(RUN, *first.args[2:], "--wait", check=0).stdout
+    assert first.wait() == 0
+    assert "is being trained by process" in said and "waiting" in said
+    assert record(stage)["sessions"] == 1  # the second had nothing left to train
+    same_result(stage, uninterrupted)
+
+
+def test_a_signal_to_the_whole_group_loses_nothing(fashion, tmp_path):
+    """Slurm's scancel signals the driver and the training process at once, and the driver passes its own on."""
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    process = start(fashion, tmp_path)
+    wait_for(lambda: snapshots.iteration(stage / "snapshots") > 10)
+    (child,) = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(child), signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    stopped = int(said.split("stopped at iteration ")[1].split(":")[0].replace(",", ""))
+    assert snapshots.iteration(stage / "snapshots") == stopped
+
+
 def test_a_dead_driver_takes_its_training_process_along(fashion, tmp_path):
     stage = group(tmp_path, KILL_SCALE) / KILLED
     process = start(fashion, tmp_path)

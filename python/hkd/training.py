@@ -31,17 +31,20 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT until the loop asks; a second one ends the process at once."""
+    """Remembers SIGTERM and SIGINT until the loop asks; another one, later than TOGETHER, ends the process at once."""
+
+    TOGETHER = 3  # seconds: Slurm signals the driver and this process both, and the driver passes its own on
 
     def __init__(self):
-        self.number = None
+        self.number, self.since = None, 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
 
     def _note(self, number, frame):
-        if self.number is not None:
+        if self.number is None:
+            self.number, self.since = number, time.monotonic()
+        elif time.monotonic() - self.since > self.TOGETHER:
             os._exit(128 + number)
-        self.number = number
 
 
 class Training:

@@ -19,7 +19,7 @@ DONE = ".finished"
 @dataclass(frozen=True)
 class Settings:
     """The keys of `--config`. experiments: names with commas, default all of the paper's; set: settings as --set takes
-    them, with spaces; gpu: GPUs a job, default 1 where Caffe was built for one and one is here."""
+    them, with spaces."""
 
     scale: float = 1.0
     engine: str = devices.ENGINES[0]
@@ -30,7 +30,6 @@ class Settings:
     runs: str = "runs"
     data: str = "data"
     out: str = "results"
-    gpu: int | None = None
 
     def chosen(self, row):
         """Whether a targets.Row is of an experiment that was chosen."""
@@ -65,7 +64,7 @@ def _read(key, value):
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if key == "scale" and number and 0 < value <= 1:
         return float(value)
-    bounds = {"nets": (1, NETS), "seed": (0, 2**31 - 1), "gpu": (0, 1)}.get(key)
+    bounds = {"nets": (1, NETS), "seed": (0, 2**31 - 1)}.get(key)
     if bounds and isinstance(value, int) and number and bounds[0] <= value <= bounds[1]:
         return value
     expected = f"{bounds[0]} to {bounds[1]}" if bounds else "more than 0 and at most 1"
@@ -162,9 +161,7 @@ class Workflow:
         words += ["--engine", s.engine, *(word for change in s.set for word in ("--set", change))]
         return shlex.join(words)
 
-    @property
-    def gpu(self):
-        """GPUs that a job asks for."""
-        if self.settings.gpu is not None:
-            return self.settings.gpu
-        return int(bool(devices.caffe_build()["cuda"] and devices.gpu_count()))
+
+def gpus_a_job():
+    """1 where Caffe was built for GPUs and one is here. On a cluster, where it is elsewhere, the profile says so."""
+    return int(devices.caffe_build()["cuda"] and devices.gpu_count() > 0)
