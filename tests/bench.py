@@ -3,6 +3,7 @@
 1. data tools:  images a second that make_lmdb.py writes, and its peak memory, on Fashion-MNIST (60,000 + 10,000)
 2. driver:      time of run_stage.py's own loop over bare solver.step on the same network, interleaved, medians
 3. resuming:    images a second that the data layer is run forward over
+4. workflow:    iterations a second of one job with all cores and of a job a core with one thread each, interleaved, medians
 """
 
 import json
@@ -87,14 +88,60 @@ def driver(folder):
     }
 
 
+WORKER = """
+import os, sys, time
+import caffe
+caffe.set_mode_cpu()
+solver = caffe.get_solver(sys.argv[1])
+solver.step(5)
+begin, done = time.monotonic(), 0
+while time.monotonic() - begin < float(sys.argv[2]):
+    solver.step(1)
+    done += 1
+print(done / (time.monotonic() - begin))
+"""
+
+
+def workflow(folder):
+    """How the Snakefile fills a CPU: as many jobs of one thread as there are cores, against one job that has them all."""
+    from hkd import experiments, networks, plans, solvers
+
+    stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8"), "", "teacher")
+    (folder / "net.prototxt").write_text(networks.text(stage.network(folder / "lmdb", 10_000), []))
+    solver = stage.solver(str(folder / "net.prototxt"), "unused", 10_000)
+    solver.display = solver.snapshot = 0
+    (folder / "solver.prototxt").write_text(solvers.text(solver, []))
+    cores = len(os.sched_getaffinity(0))
+
+    def together(jobs, threads):
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", WORKER, folder / "solver.prototxt", "15"]
+        started = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            for _ in range(jobs)
+        ]
+        return sum(float(process.communicate()[0]) for process in started)
+
+    ways = {f"1_job_{cores}_threads": (1, cores), "1_job_1_thread": (1, 1), f"{cores}_jobs_1_thread": (cores, 1)}
+    rates = {name: [] for name in ways}
+    for _ in range(5):
+        for name, way in ways.items():
+            rates[name].append(together(*way))
+    all_cores, alone, spread = (statistics.median(found) for found in rates.values())
+    return {f"{name}_iterations_per_second": round(statistics.median(found), 2) for name, found in rates.items()} | {
+        "jobs_over_threads": round(spread / all_cores, 3),
+        "jobs_over_one": round(spread / alone, 3),
+    }
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        results = {"data tools": data_tools(folder), "driver": driver(folder)}
+        results = {"data tools": data_tools(folder), "driver": driver(folder), "workflow": workflow(folder)}
     for part, numbers in results.items():
         print(f"\n{part}")
         for what, number in numbers.items():
-            print(f"  {what:<28}{number:>12,}")
+            print(f"  {what:<36}{number:>12,}")
     out = ROOT / "results/bench.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(results | {"cores": len(os.sched_getaffinity(0))}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Every command in README: run here as it stands where it is quick, with --dry-run where it would train for days."""
+"""Every command in README: run here as it stands where it is quick, dry where it would train for days."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT, command
+from conftest import ROOT, command, snakemake
 
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = [
@@ -38,9 +38,39 @@ def test_a_stage_command(line):
 def test_the_data_command_and_the_tables_command(tmp_path):
     assert "python data_tools/make_lmdb.py --dataset fashion-mnist" in COMMANDS
     command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--out", tmp_path / "f", check=0)
-    line = next(c for c in COMMANDS if "make_tables.py" in c)
+    line = next(c for c in COMMANDS if "make_tables.py --experiment" in c)
     done = command("python/make_tables.py", *shlex.split(line)[2:], "--runs", tmp_path, "--out", tmp_path)
     assert done.returncode == 2 and "no finished stage of fashion-mnist-r14-r8" in done.stderr
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("snakemake ")])
+def test_a_workflow_command(line):
+    # Dry: test_workflow.py runs small ones to their end.
+    words = [word for word in shlex.split(line)[1:] if word != "-n"]
+    done = snakemake("-n", *words, check=0)
+    assert "This was a dry-run" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if "make_tables.py" in c and "--experiment" not in c])
+def test_a_tables_command(line, paper_runs, tmp_path):
+    words = [word for word in shlex.split(line)[2:] if word not in ("--scale", "0.01")]
+    command("python/make_tables.py", *words, "--runs", paper_runs[0] / "runs", "--out", tmp_path, check=0)
+
+
+def test_the_costs_shown_are_the_costs_printed():
+    printed = command("python/make_tables.py", "--cost", "--rate", "10", check=0).stdout
+    assert f"```text\n{printed.strip()}\n```" in TEXT
+
+
+def test_the_table_shown_has_the_papers_numbers_and_todays_columns(paper_runs):
+    shown = TEXT.split("of course nothing was learned:\n\n```text\n")[1].split("```")[0].splitlines()
+    made = (paper_runs[0] / "out/table1.md").read_text().splitlines()
+    assert shown[0] in made
+    for line in shown[2:]:
+        assert any(
+            other.startswith(line.split(" | ")[0]) and line.split(" | ")[1:3] == other.split(" | ")[1:3]
+            for other in made
+        )
 
 
 def test_no_other_kind_of_command_is_in_it():
@@ -49,6 +79,7 @@ def test_no_other_kind_of_command_is_in_it():
         "python python/run_stage.py",
         "python data_tools/make_lmdb.py",
         "python python/make_tables.py",
+        "snakemake --",
         ". .venv",
     )
     assert not [c for c in COMMANDS if not c.startswith(known)]

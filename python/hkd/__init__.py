@@ -12,7 +12,11 @@ what stands above it):
     snapshots.py    what survives a kill             records.py      what a stage leaves behind
     training.py     the loop of one stage            job.py          one stage, in a process of its own
     driver.py       the stages that a command needs, in order
-    tables.py       from records to tables           figures.py      and to figures
+    targets.py      the paper's tables and figures as data           cost.py      what each costs to make
+    cells.py        which records may stand in one cell              tables.py    from records to tables
+    figures.py      to figures                                       claims.py    what holds of what the paper claims
+    drawing.py      a network as a picture                           report.py    all of it on one page
+    workflow.py     what the Snakefile runs
 
 cli.py, files.py, locks.py, devices.py and progress.py are what the command lines stand on.
 """
