@@ -589,9 +589,17 @@ def test_a_second_driver_can_wait_for_the_first(fashion, uninterrupted, tmp_path
     stage = group(tmp_path, KILL_SCALE) / KILLED
     first = start(fashion, tmp_path)
     wait_for(lambda: snapshots.iteration(stage / "snapshots") > 0)
-    said = command(RUN, *first.args[2:], "--wait", check=0).stdout
+    children = subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()
+    for pid in (first.pid, *map(int, children)):
+        os.kill(pid, signal.SIGSTOP)  # it holds the lock for as long as we look
+    second = subprocess.Popen([*first.args, "--wait"], stdout=subprocess.PIPE, text=True)
+    said = next(line for line in second.stdout if "is being trained by process" in line)
+    assert said.rstrip().endswith("waiting") and second.poll() is None
+    for pid in (first.pid, *map(int, children)):
+        os.kill(pid, signal.SIGCONT)
     assert first.wait() == 0
-    assert "is being trained by process" in said and "waiting" in said
+    second.communicate()
+    assert second.returncode == 0
     assert record(stage)["sessions"] == 1  # the second had nothing left to train
     same_result(stage, uninterrupted)
 

@@ -60,7 +60,7 @@ ASSUMPTIONS = (
         "Which pair is the middle one of the original hint training (`hint-kd`)?",
         "The ends of stack 2 (H2, G2).",
         "The literal middle layer lies inside stack 2; its end is the only end of a module there in 8 layers.",
-        "--set hint_layers=1.end,2.1,3.end, and guided_layers likewise: stack.block",
+        "--set hint_layers=1.end,2.1,3.end (stack.block; guided_layers likewise)",
     ),
     Assumption(
         "Which maps are 'the whole network except the FC layer' (`hint-kd-plus`)?",
