@@ -13,10 +13,11 @@ py   = .venv/bin/python
 # The hash of what the environment is made from: `make setup` does nothing while it stays the same.
 ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
 
-.PHONY: help setup demo tables test lint prototxt bench clean
+.PHONY: help setup torch demo tables test lint prototxt bench clean
 
 help:
 	@echo "make setup   Debian packages (as root), .venv with Python packages, BVLC Caffe"
+	@echo "make torch   PyTorch, for --engine torch"
 	@echo "make demo    teacher, hint steps 1-3, KD and the student alone on Fashion-MNIST: a table and a figure"
 	@echo "             make demo DATASET=cifar10 SOURCE=cifar-10-binary.tar.gz    the same on CIFAR-10"
 	@echo "make tables  every run of the paper's tables and figures, then these and a report: make tables CONFIG='scale=0.01 nets=3'"
@@ -34,6 +35,9 @@ $(ready): pyproject.toml docker/packages.txt
 	$(py) -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@rm -f .venv/ready-*
 	@touch $(ready)
+
+torch: setup
+	$(py) -m pip install --quiet --disable-pip-version-check -e '.[torch]'
 
 demo: setup
 	$(py) data_tools/make_lmdb.py --dataset $(DATASET) $(if $(SOURCE),--source $(SOURCE))

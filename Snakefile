@@ -70,7 +70,7 @@ for kind, folders in jobs.kinds().items():
             network=lambda wildcards: jobs.fingerprint(wildcards.folder),
         threads: 1
         resources:
-            gpu=gpus_a_job(),
+            gpu=gpus_a_job(S.engine),
         shell:
             f"{RUN} {{params.words}} --threads {{threads}} && touch {{output}}"
 

@@ -13,7 +13,7 @@ from hkd.cli import ROOT, Parser, UserError, run, use_project_python
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import devices, driver, experiments, methods, plans
+from hkd import driver, engines, experiments, methods, plans
 
 
 def parser():
@@ -41,7 +41,8 @@ def parser():
     where.add_argument("--gpu", type=int, metavar="N", help="use GPU N")
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
-    p.add_argument("--engine", default=devices.ENGINES[0], choices=devices.ENGINES, help="what computes; default caffe")
+    p.add_argument("--engine", default="caffe", choices=engines.ENGINES, help="what computes; default caffe")
+    p.add_argument("--precision", default="fp32", choices=engines.PRECISIONS, help="of --engine torch; default fp32")
     p.add_argument("--wait", action="store_true", help="wait for a stage that another process is training")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     p.add_argument(
@@ -66,9 +67,17 @@ def main():
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
     stage = plans.stage(chosen, method, options.stage, options.step, options.net, options.scale, options.seed)
-    device = devices.choose(options.gpu, options.cpu, options.threads)
+    device = engines.choose_device(options.engine, options.gpu, options.cpu, options.threads)
+    engines.check(options.engine, options.precision, device)
     how = driver.Options(
-        options.runs, options.data, device, options.verbose, options.snapshot_seconds, options.engine, options.wait
+        options.runs,
+        options.data,
+        device,
+        options.verbose,
+        options.snapshot_seconds,
+        options.engine,
+        options.precision,
+        options.wait,
     )
     return driver.run_stage(stage, how, options.dry_run, options.prepare)
 

@@ -79,6 +79,7 @@ def test_no_other_kind_of_command_is_in_it():
         "python python/run_stage.py",
         "python data_tools/make_lmdb.py",
         "python python/make_tables.py",
+        "python python/compare_torch.py",
         "snakemake --",
         ". .venv",
     )

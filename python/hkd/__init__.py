@@ -10,6 +10,8 @@ what stands above it):
     generated.py    the committed prototxt and solver files
     surgery.py      weights from one stage into the next
     snapshots.py    what survives a kill             records.py      what a stage leaves behind
+    engines.py      Caffe or PyTorch                 torch_engine/   PyTorch on the same files
+    parity.py       the one against the other
     training.py     the loop of one stage            job.py          one stage, in a process of its own
     driver.py       the stages that a command needs, in order
     targets.py      the paper's tables and figures as data           cost.py      what each costs to make

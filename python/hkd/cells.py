@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from hkd import devices, experiments, plans, records
+from hkd import engines, experiments, plans, records
 from hkd.cli import UserError, did_you_mean
 from hkd.data import shown
 from hkd.files import sha256
@@ -30,7 +30,8 @@ class Condition:
     def notes(self):
         """What a row has to say of itself: how it was made otherwise than the paper's."""
         scale = [] if self.scale == 1 else [f"scale {experiments.number_text(self.scale)}"]
-        return [*scale, *self.settings]
+        engine = [] if self.engine == "caffe" else [f"engine {self.engine}"]
+        return [*scale, *self.settings, *engine]
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Choice:
     def __post_init__(self):
         if self.scale is not None and not (math.isfinite(self.scale) and 0 < self.scale <= 1):
             raise UserError(f"--scale {self.scale}: expected more than 0 and at most 1")
-        if self.engine is not None and self.engine not in devices.ENGINES:
-            raise did_you_mean(self.engine, devices.ENGINES, "engine")
+        if self.engine is not None and self.engine not in engines.LABELS:
+            raise did_you_mean(self.engine, engines.LABELS, "engine")
 
     def admits(self, run, reached):
         """reached: the kinds of settings that reach the run's stage. A setting that does not is no reason to leave it out."""
@@ -150,7 +151,7 @@ def _condition(record, stage):
     return Condition(
         float(record["scale"]),
         record["seed"],
-        record.get("engine", devices.ENGINES[0]),
+        record.get("engine", "caffe"),
         tuple(_changes(trained, stage.reached)),
         record["digests"]["pixels"],
     )

@@ -12,9 +12,6 @@ from pathlib import Path
 
 from hkd.cli import UserError
 
-ENGINES = ("caffe",)
-"""What computes: BVLC Caffe."""
-
 
 @dataclass(frozen=True)
 class Device:
@@ -28,25 +25,26 @@ class Device:
         return f"GPU {self.gpu} ({self.why})" if self.gpu is not None else f"CPU, {self.threads} threads ({self.why})"
 
 
-def choose(gpu=None, cpu=False, threads=None):
-    """The device for --gpu N, --cpu or neither. Raises UserError where --gpu cannot be had."""
+def choose(gpus, engine, remedy, gpu=None, cpu=False, threads=None):
+    """The device for --gpu N, --cpu or neither. Raises UserError where --gpu cannot be had.
+
+    gpus: how many `engine` (its name for the user) can use, None where it was built without CUDA; remedy: what to do then.
+    """
     if threads is None:
         threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
     if threads < 1:
         raise UserError(f"--threads {threads}: expected 1 or more")
     if cpu:
         return Device(None, threads, "--cpu")
-    built = caffe_build()["cuda"]
     if gpu is None:
-        if not built:
-            return Device(None, threads, "this Caffe was built without CUDA")
-        return Device(0, threads, "the first one") if gpu_count() else Device(None, threads, "no NVIDIA GPU here")
-    if not built:
-        raise UserError(f"--gpu {gpu}: this Caffe was built without CUDA: run CAFFE_CUDA=1 make setup, or use --cpu")
-    count = gpu_count()
-    if not 0 <= gpu < count:
+        if gpus is None:
+            return Device(None, threads, f"{engine} was built without CUDA")
+        return Device(0, threads, "the first one") if gpus else Device(None, threads, "no NVIDIA GPU here")
+    if gpus is None:
+        raise UserError(f"--gpu {gpu}: {engine} was built without CUDA: {remedy}, or use --cpu")
+    if not 0 <= gpu < gpus:
         raise UserError(
-            f"--gpu {gpu}: the NVIDIA driver shows {count} GPUs, numbered from 0: choose another, or use --cpu"
+            f"--gpu {gpu}: the NVIDIA driver shows {gpus} GPUs, numbered from 0: choose another, or use --cpu"
         )
     return Device(gpu, threads, "--gpu")
 

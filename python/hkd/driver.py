@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hkd import data, devices, experiments, generated, plans, records, snapshots
+from hkd import data, engines, experiments, generated, plans, records, snapshots
 from hkd.cli import ROOT, UserError, fail
 from hkd.data import shown
 from hkd.job import Job
@@ -27,7 +27,8 @@ class Options:
     device: object
     verbose: bool = False
     snapshot_seconds: float = 60.0
-    engine: str = devices.ENGINES[0]
+    engine: str = "caffe"
+    precision: str = "fp32"
     wait: bool = False  # for a stage that another process is training
 
     def data_folder(self, stage):
@@ -48,6 +49,10 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     for needed in plans.lineage(stage):
         state = records.state(needed.folder(options.runs), digest(needed, options, manifest))
         if state.status == "finished":
+            if needed == stage:
+                refuse_other_engine(
+                    folder=stage.folder(options.runs), asked=engines.label(options.engine, options.precision)
+                )
             continue
         if state.status == "changed":
             set_aside(needed.folder(options.runs))
@@ -62,6 +67,17 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     else:
         print_result(stage, records.read_record(where), where)
     return 0
+
+
+def refuse_other_engine(folder, asked):
+    """Raises UserError where the stage that was asked for was finished by another engine: its result is not what was
+    asked for. A stage that it starts from may be of any engine."""
+    engine = records.read_record(folder).get("engine", "caffe")
+    if engine != asked:
+        raise UserError(
+            f"{shown(folder)} was finished by engine {engine}, not {asked}: name another --runs folder, or use --engine "
+            f"{engine.partition('-')[0].partition('+')[0]}"
+        )
 
 
 def check_data(stage, manifest):
@@ -135,6 +151,7 @@ def spawn(stage, options, prepare_only=False):
         threads=options.device.threads,
         why=options.device.why,
         engine=options.engine,
+        precision=options.precision,
         verbose=options.verbose,
         snapshot_seconds=options.snapshot_seconds,
         parent=os.getpid(),
@@ -202,7 +219,10 @@ def print_plan(stage, options, manifest):
         f"{e.name} ({e.reported_in}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}"
     )
     where = shown(options.data_folder(stage))
-    print(f"data: {where}" + ("" if manifest else " (not there: will be built)") + f"   device: {options.device}")
+    engine = "" if options.engine == "caffe" else f"   engine: {engines.label(options.engine, options.precision)}"
+    print(
+        f"data: {where}" + ("" if manifest else " (not there: will be built)") + f"   device: {options.device}" + engine
+    )
     for needed in plans.lineage(stage):
         rate = needed.schedule.base_lr
         state = records.state(needed.folder(options.runs), digest(needed, options, manifest))

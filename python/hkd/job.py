@@ -39,6 +39,7 @@ class Job:
     threads: int
     why: str
     engine: str
+    precision: str
     verbose: bool
     snapshot_seconds: float
     parent: int
@@ -69,7 +70,6 @@ def main():
     with only_one(folder, lambda: job.wait and not stop.number):
         manifest = data.read_manifest(job.data, stage.experiment.facts)
         with _caffe_log(folder / "caffe.log", job.verbose):
-            devices.use(job.device)
             digest, parents, finished = prepare(stage, folder, job, manifest)
             if not (finished or job.prepare_only):
                 try:

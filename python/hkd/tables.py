@@ -124,8 +124,10 @@ def foot(target, found):
 
 
 def engine(record):
-    caffe = record["versions"]["caffe"]
-    return f"{record.get('engine', 'caffe')} ({caffe.get('source', 'unknown build')})"
+    versions, name = record["versions"], record.get("engine", "caffe")
+    if "torch" in name:
+        return f"{name} (PyTorch {versions['torch']})"
+    return f"{name} ({versions['caffe'].get('source', 'unknown build')})"
 
 
 def as_csv(name, measure, found):
@@ -219,8 +221,10 @@ def comparison_markdown(experiment, found):
         layers = e.student.depth if line.row.method else e.teacher.depth
         last, best = mean_sd(line.values()), mean_sd(line.values("best"))
         reported = _number(line.row.reported_mean, 2) or DASH
+        engine = [note for run in line.done for note in run.condition.notes() if note.startswith("engine ")]
+        heading = ", ".join([line.row.heading, *dict.fromkeys(engine)])
         rows.append(
-            f"| {line.row.heading} | {layers} | {iterations(line):,} | {last} | {best} | {len(line.done)} | {reported} |"
+            f"| {heading} | {layers} | {iterations(line):,} | {last} | {best} | {len(line.done)} | {reported} |"
         )
     return "\n".join(rows) + "\n"
 

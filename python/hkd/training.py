@@ -16,7 +16,7 @@ import subprocess
 import time
 from dataclasses import asdict
 
-from hkd import devices, paper, records, solvers
+from hkd import devices, engines, paper, records, solvers
 from hkd.cli import ROOT, UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
@@ -58,6 +58,7 @@ class Training:
         self.log_path = folder / records.LOG
         self.sums, self.count = {}, 0  # losses since the last line of the log
         self.seconds, self.sessions = 0.0, 1
+        self.engine, self.engines = engines.label(job.engine, job.precision), []  # now, and in earlier sessions
 
     def run(self):
         started = time.monotonic()
@@ -85,15 +86,13 @@ class Training:
 
     def _build(self):
         """The solver from the stage's own solver file; display, tests and snapshots are the driver's, not Caffe's."""
-        import caffe
-
         own = solvers.parse((self.folder / "solver.prototxt").read_text())
         own.display, own.snapshot, own.test_interval = 0, 0, NEVER
         own.snapshot_prefix = str(self.snapshots.prefix)
         own.solver_mode = own.CPU if self.job.gpu is None else own.GPU
         path = self.folder / ".driver_solver.prototxt"
         path.write_text(solvers.text(own, ["The driver's own copy of solver.prototxt."]))
-        self.solver = caffe.get_solver(str(path))
+        self.solver = engines.get_solver(self.job.engine, path, self.job.device, self.job.precision)
         path.unlink()
         self.solver.net.copy_from(str(self.folder / "init.caffemodel"))
         self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
@@ -109,7 +108,11 @@ class Training:
         self.snapshots.restore(snapshot, self.solver)
         done = note["iteration"]
         self.sums, self.count = note["sums"], note["count"]
-        self.seconds, self.sessions = note["seconds"], note["sessions"] + 1
+        self.seconds, self.sessions, self.engines = (
+            note["seconds"],
+            note["sessions"] + 1,
+            note.get("engines", ["caffe"]),
+        )
         kept = [line for line in records.read_log(self.folder) if line["iteration"] <= done]
         write_whole(self.log_path, "".join(json.dumps(line) + "\n" for line in kept))
         self.tested = max((line["iteration"] for line in kept if "test_loss" in line), default=None)
@@ -192,8 +195,20 @@ class Training:
     # --- leaving ------------------------------------------------------------------------------------------------------
 
     def _snapshot(self):
-        extra = {"sums": self.sums, "count": self.count, "seconds": self.clock(), "sessions": self.sessions}
-        self.snapshots.save(self.solver, extra)
+        self.snapshots.save(
+            self.solver,
+            {
+                "sums": self.sums,
+                "count": self.count,
+                "seconds": self.clock(),
+                "sessions": self.sessions,
+                "engines": self._engines(),
+            },
+        )
+
+    def _engines(self):
+        """The engines that trained it, in the order of their first sessions."""
+        return list(dict.fromkeys([*self.engines, self.engine]))
 
     def _leave(self):
         if self.solver.iter:
@@ -232,7 +247,7 @@ class Training:
             "seconds": round(seconds, 1),
             "iterations_per_second": round(stage.iterations / seconds, 3),
             "sessions": self.sessions,
-            "engine": self.job.engine,
+            "engine": "+".join(self._engines()),
             "device": str(self.job.device),
             "hardware": devices.hardware(self.job.device),
             "settings": {
@@ -250,11 +265,11 @@ class Training:
                 "pixels": self.manifest.pixels,
                 **{name: sha256(self.folder / name) for name in (*records.FILES, records.FINAL, records.LOG)},
             },
-            "versions": versions(),
+            "versions": versions(self.job.engine),
         }
 
 
-def versions():
+def versions(engine):
     import google.protobuf
     import numpy
 
@@ -262,6 +277,7 @@ def versions():
     return {
         "hkd-caffe": commit.stdout.strip() or None,
         "caffe": devices.caffe_build(),
+        "torch": engines.version(engine),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "protobuf": google.protobuf.__version__,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import devices, experiments, methods, plans, targets
+from hkd import engines, experiments, methods, plans, targets
 from hkd.cli import UserError
 from hkd.tables import NETS
 
@@ -22,7 +22,7 @@ class Settings:
     them, with spaces."""
 
     scale: float = 1.0
-    engine: str = devices.ENGINES[0]
+    engine: str = "caffe"
     nets: int = NETS
     experiments: tuple[str, ...] = ()
     seed: int = 1
@@ -58,8 +58,8 @@ def _read(key, value):
     if key in ("runs", "data", "out"):
         return str(value)
     if key == "engine":
-        if value not in devices.ENGINES:
-            raise UserError(f"config engine={value}: known are {', '.join(devices.ENGINES)}")
+        if value not in engines.ENGINES:
+            raise UserError(f"config engine={value}: known are {', '.join(engines.ENGINES)}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if key == "scale" and number and 0 < value <= 1:
@@ -162,6 +162,6 @@ class Workflow:
         return shlex.join(words)
 
 
-def gpus_a_job():
-    """1 where Caffe was built for GPUs and one is here. On a cluster, where it is elsewhere, the profile says so."""
-    return int(devices.caffe_build()["cuda"] and devices.gpu_count() > 0)
+def gpus_a_job(engine):
+    """1 where the engine was built for GPUs and one is here. On a cluster, where it is elsewhere, the profile says so."""
+    return int(bool(engines.gpus(engine)))

@@ -19,7 +19,9 @@ from hkd.cli import UserError
 def require():
     """Raises UserError where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        raise UserError("--engine torch needs PyTorch, which is not installed: pip install -e '.[torch]' in the checkout")
+        raise UserError(
+            "--engine torch needs PyTorch, which is not installed: pip install -e '.[torch]' in the checkout"
+        )
 
 
 def get_solver(path, device="cpu", precision="fp32"):

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from hkd.cli import UserError
 from hkd.data import shown
-from hkd.torch_engine.fields import only, one_of
+from hkd.torch_engine.fields import one_of, only
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 
@@ -37,7 +37,7 @@ class Feed:
 
     @property
     def shape(self):
-        n, channels, height, width = self.images.shape
+        _, channels, height, width = self.images.shape
         return (self.batch, channels, self.crop or height, self.crop or width)
 
     def skip(self):
@@ -99,7 +99,9 @@ def read_lmdb(folder):
                     labels[i] = datum.label
         return images, labels
     except (lmdb.Error, DecodeError, ValueError, UnboundLocalError) as error:
-        raise UserError(f"{shown(Path(folder))} is no LMDB of images of one size ({error}): build the data set again") from None
+        raise UserError(
+            f"{shown(Path(folder))} is no LMDB of images of one size ({error}): build the data set again"
+        ) from None
 
 
 def _mean(path, shape, where):

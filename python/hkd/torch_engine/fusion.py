@@ -182,7 +182,9 @@ def _learns(net, chain, learning):
 
     if net.phase != TRAIN:
         return False
-    mine = any(not b.layer.param or any(spec.lr_mult for spec in b.layer.param) for b in chain if b.layer.type in WITH_BLOBS)
+    mine = any(
+        not b.layer.param or any(spec.lr_mult for spec in b.layer.param) for b in chain if b.layer.type in WITH_BLOBS
+    )
     return mine or any(bottom in learning for b in chain for bottom in b.layer.bottom)
 
 
@@ -219,6 +221,6 @@ def _fused(net, chain, learns):
             return Folded(net, chain), len(chain)
         return Single(net, chain[0]), 1
     if types[:2] == ["BatchNorm", "Scale"] and learns and chain[1].own.bias_term:
-        if not layers.uses_stored_statistics(chain[0].own, net.phase):
-            return Normalized(net, chain), len(chain)
+        stored = layers.uses_stored_statistics(chain[0].own, net.phase)
+        return (Single(net, chain[0]), 1) if stored else (Normalized(net, chain), len(chain))
     return Single(net, chain[0]), 1

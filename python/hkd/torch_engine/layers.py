@@ -4,8 +4,8 @@ Caffe's semantics, each with its source where PyTorch's differ. `@layer` names t
 reads; a network that sets another one is refused.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -90,8 +90,9 @@ def normalized(p, w, x, weight=None, bias=None, stored=False):
     """BatchNorm, with a Scale layer's weight and bias in the same call where they are given."""
     if stored:
         return F.batch_norm(x, *stored_statistics(w), weight, bias, eps=p.eps)
-    # With a momentum of 1 PyTorch's running statistics are this batch's: its mean and its unbiased variance.
-    mean, variance = torch.empty_like(w[0]), torch.empty_like(w[1])
+    # With a momentum of 1 PyTorch's running statistics are this batch's: its mean and its unbiased variance. They start from
+    # zeros, since 0 x what lies in fresh memory may be NaN.
+    mean, variance = torch.zeros_like(w[0]), torch.zeros_like(w[1])
     top = F.batch_norm(x, mean, variance, weight, bias, training=True, momentum=1.0, eps=p.eps)
     with torch.no_grad():
         accumulate(p, w, mean, variance)

@@ -12,7 +12,7 @@ from hkd.cli import UserError
 from hkd.data import shown
 from hkd.torch_engine import fusion, layers
 from hkd.torch_engine.data import Feed
-from hkd.torch_engine.fields import only, one_of
+from hkd.torch_engine.fields import one_of, only
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 LAYER_FIELDS = ("name", "type", "bottom", "top", "param", "include", "loss_weight", "propagate_down", "phase")
@@ -69,7 +69,10 @@ class Net:
         with torch.no_grad():
             self._infer(random_seed)
         self.loss_weights = {
-            top: weight for b in self.built for top, weight in zip(b.layer.top, _loss_weights(b.layer), strict=True) if weight
+            top: weight
+            for b in self.built
+            for top, weight in zip(b.layer.top, _loss_weights(b.layer), strict=True)
+            if weight
         }
 
     # --- building ---------------------------------------------------------------------------------------------------------
@@ -102,7 +105,10 @@ class Net:
         shapes = {name: tensor.to("meta") for name, tensor in self.inputs.items()}
         for b in self.built:
             if b.layer.type == "Data":
-                found = (torch.empty(self.feed.shape, device="meta"), torch.empty(self.feed.batch, dtype=torch.int64, device="meta"))
+                found = (
+                    torch.empty(self.feed.shape, device="meta"),
+                    torch.empty(self.feed.batch, dtype=torch.int64, device="meta"),
+                )
                 shapes |= dict(zip(b.layer.top, found, strict=False))
             if b.kind.run is None:
                 continue
@@ -111,7 +117,10 @@ class Net:
                 raise UserError(f"layer {b.layer.name}: no layer before it has a top {missing[0]}")
             x = [shapes[name] for name in b.layer.bottom]
             wanted = b.kind.blobs(b.own, x[0]) if x else []
-            b.blobs = [_filled(shape, filler, random_seed, f"{b.layer.name} {i}").to(self.device) for i, (shape, filler) in enumerate(wanted)]
+            b.blobs = [
+                _filled(shape, filler, random_seed, f"{b.layer.name} {i}").to(self.device)
+                for i, (shape, filler) in enumerate(wanted)
+            ]
             b.rates = _rates(b)
             for blob, (lr, _) in zip(b.blobs, b.rates, strict=True):
                 blob.requires_grad_(lr != 0 and self.phase == TRAIN)
@@ -150,8 +159,9 @@ class Net:
 
     @property
     def blobs(self):
-        """Those that can be seen: fused layers leave nothing between them."""
-        return {name: Blob(tensor) for name, tensor in {**self.tensors, **self.inputs}.items()}
+        """Those of the last pass that can be seen: fused layers leave nothing between them. Before the first, zeros."""
+        tensors = self.tensors or {name: torch.zeros(shape) for name, shape in self.shapes.items()}
+        return {name: Blob(tensor) for name, tensor in {**tensors, **self.inputs}.items()}
 
     @property
     def params(self):
@@ -221,10 +231,14 @@ def run(b, blobs, x, phase):
 
 def array(proto):
     """A BlobProto as float32, in its shape."""
-    shape = tuple(proto.shape.dim) if proto.HasField("shape") else (proto.num, proto.channels, proto.height, proto.width)
+    shape = (
+        tuple(proto.shape.dim) if proto.HasField("shape") else (proto.num, proto.channels, proto.height, proto.width)
+    )
     values = np.array(proto.data, np.float32)
     if values.size != np.prod(shape):
-        raise UserError(f"a blob has {values.size} values, its shape {_text(shape)} needs {int(np.prod(shape))}: the file is damaged")
+        raise UserError(
+            f"a blob has {values.size} values, its shape {_text(shape)} needs {int(np.prod(shape))}: the file is damaged"
+        )
     return values.reshape(shape)
 
 

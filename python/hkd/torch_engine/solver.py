@@ -11,7 +11,7 @@ from hkd import networks, solvers
 from hkd.cli import UserError
 from hkd.data import shown
 from hkd.files import write_whole
-from hkd.torch_engine.fields import only, one_of
+from hkd.torch_engine.fields import one_of, only
 from hkd.torch_engine.net import TEST, TRAIN, Net, array, proto
 
 FIELDS = (
@@ -74,7 +74,9 @@ class Solver:
         self.test_nets[0].changed()
 
     def _rate(self):
-        return self.parameter.base_lr * self.parameter.gamma ** self._steps() if self._steps() else self.parameter.base_lr
+        return (
+            self.parameter.base_lr * self.parameter.gamma ** self._steps() if self._steps() else self.parameter.base_lr
+        )
 
     def _steps(self):
         """How many of the stepvalues the iteration that comes has passed (sgd_solver.cpp, GetLearningRate)."""

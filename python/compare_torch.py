@@ -1,0 +1,62 @@
+"""One stage's network in BVLC Caffe and in the torch engine: same weights, same batches, every layer's largest difference.
+
+python python/compare_torch.py --experiment cifar10-r14-r8 --stage kd
+python python/compare_torch.py --experiment cifar10-r14-r8 --stage hint --step 2 --json parity.json
+"""
+
+import os
+from pathlib import Path
+
+from hkd.cli import ROOT, Parser, UserError, run, use_project_python
+
+if __name__ == "__main__":
+    use_project_python()
+    os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log would bury the table
+
+from hkd import data, experiments, methods, plans, torch_engine
+from hkd.data import shown
+from hkd.files import write_whole
+
+
+def parser():
+    p = Parser(description="A stage's network in Caffe and in the torch engine, compared layer by layer.")
+    p.add_argument("--experiment", default=experiments.DEFAULT)
+    p.add_argument("--method", help="default: the one that has the stage")
+    p.add_argument("--stage", default="kd", choices=methods.KINDS)
+    p.add_argument("--step", type=int)
+    p.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
+    p.add_argument("--weights", type=Path, help="a caffemodel to start from; default: the fillers of Caffe")
+    p.add_argument("--data", type=Path, help="folder of the LMDBs; default data/NAME in the checkout")
+    p.add_argument("--iterations", type=int, default=20)
+    p.add_argument("--json", type=Path, help="write every difference to this file")
+    return p
+
+
+def main():
+    options = parser().parse_args()
+    torch_engine.require()
+    if options.iterations < 1:
+        raise UserError(f"--iterations {options.iterations}: expected 1 or more")
+    experiment = experiments.experiment(options.experiment, options.set)
+    method = options.method or methods.default_for(options.stage)
+    stage = plans.stage(experiment, method, options.stage, options.step)
+    folder = options.data or ROOT / "data" / experiment.dataset
+    manifest = data.read_manifest(folder, experiment.facts)
+    if manifest is None:
+        raise UserError(
+            f"no {experiment.facts.title} in {shown(folder)}: build it with data_tools/make_lmdb.py, or name it with --data"
+        )
+    if options.weights and not options.weights.exists():
+        raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
+    from hkd import parity
+
+    found = parity.compare(stage, folder, manifest, options.iterations, options.weights)
+    print(parity.markdown(stage, found))
+    if options.json:
+        write_whole(options.json, parity.as_json(stage, found))
+        print(f"written to {shown(options.json)}")
+    return 0 if all(d.passes for d in found) else 1
+
+
+if __name__ == "__main__":
+    run(main)

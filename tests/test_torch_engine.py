@@ -1,0 +1,377 @@
+"""The torch engine: Caffe's numbers, layer by layer and iteration by iteration; its files; its refusals; killed for real."""
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import caffe
+import numpy as np
+import pytest
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+from conftest import ROOT, command, one_line
+from hkd import data, experiments, networks, plans, records, torch_engine
+from hkd.cli import UserError
+from hkd.files import sha256
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
+
+RUN = "python/run_stage.py"
+KINDS = [
+    ("cifar10-r14-r8", "", "teacher", None, ()),
+    ("cifar10-r14-r8", "baseline", "baseline", None, ("shortcut=projection",)),
+    ("cifar10-r14-r8", "kd", "kd", None, ()),
+    ("cifar10-r14-r8", "kd", "kd", None, ("kd_tau_squared=true", "hard_tau=3")),
+    ("cifar10-r14-r8", "layerwise", "hint", 1, ()),
+    ("cifar10-r14-r8", "layerwise", "hint", 3, ("hint_relu=before",)),
+    ("cifar10-r14-r8", "concurrent", "hint", None, ()),
+    ("cifar10-r26w32-r14", "layerwise", "hint", 2, ()),  # with a regressor
+    ("cifar10-r14-r8", "sl-resnet", "grow", 2, ()),
+    ("cifar10-r14-r8", "sl-resnet", "finetune", None, ()),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "kind", "step", "changes"), KINDS, ids=lambda x: str(x).strip("()'\","))
+def test_every_kind_of_network_gives_caffes_numbers(name, method, kind, step, changes, colour):
+    from hkd import parity
+
+    e = experiments.experiment(name, ("batch=16", *changes))
+    stage = plans.stage(e, method, kind, step)
+    found = parity.compare(stage, colour, data.read_manifest(colour, e.facts), iterations=6)
+    failed = [d for d in found if not d.passes]
+    assert not failed, failed
+    parts = {d.part for d in found}
+    assert parts == set(parity.TOLERANCES)
+    learned = {d.layer for d in found if d.part == "gradient"}
+    assert learned and not any(layer.startswith("teacher/") for layer in learned)
+    assert all(d.relative == 0 for d in found if d.part == "steps" and d.layer.startswith("teacher/"))
+
+
+def test_the_command_prints_and_writes_it(colour, tmp_path):
+    words = [
+        "--experiment",
+        "cifar10-r14-r8",
+        "--stage",
+        "kd",
+        "--set",
+        "batch=16",
+        "--iterations",
+        3,
+        "--data",
+        colour,
+    ]
+    done = command("python/compare_torch.py", *words, "--json", tmp_path / "parity.json", check=0)
+    assert "pass  gradient: at most" in done.stdout and "| stack2/block1/conv2 |" in done.stdout
+    written = json.loads((tmp_path / "parity.json").read_text())
+    assert written["passes"] and len(written["differences"]) > 100
+    one_line(command("python/compare_torch.py", "--data", tmp_path), "no CIFAR-10 in", "make_lmdb.py")
+
+
+# --- data -----------------------------------------------------------------------------------------------------------------
+
+
+def feed(folder, phase, name="cifar10-r14-r8", batch=16):
+    from hkd.torch_engine.data import Feed
+
+    network = networks.plain(
+        experiments.experiment(name, (f"batch={batch}",)),
+        experiments.experiment(name).student,
+        networks.Feed(str(folder), batch, 20),
+    )
+    layer = next(x for x in network.layer if x.type == "Data" and x.include[0].phase == phase)
+    return Feed(layer, phase, random_seed=7)
+
+
+def test_the_test_images_are_caffes_to_the_bit(colour, tmp_path):
+    e = experiments.experiment("cifar10-r14-r8")
+    path = tmp_path / "net.prototxt"
+    path.write_text(networks.text(networks.plain(e, e.student, networks.Feed(str(colour), 16, 20)), []))
+    net = caffe.Net(str(path), caffe.TEST)
+    ours = feed(colour, caffe_pb2.TEST)
+    for _ in range(11):  # 200 images: it wraps
+        net.forward(end="data")
+        images, labels = ours.next()
+        assert np.array_equal(net.blobs["data"].data, images)
+        assert np.array_equal(net.blobs["label"].data, labels)
+
+
+def test_a_training_image_is_a_crop_of_its_own_mirrored_or_not(colour):
+    ours = feed(colour, caffe_pb2.TRAIN)
+    padded = ours.images.astype(np.float32) - ours.mean
+    places, mirrored = set(), set()
+    for k in (0, 1, 62):  # 62 * 16 = 992: it wraps within the batch
+        images, labels = ours.make(k)
+        for i, image in enumerate(images):
+            source = (k * 16 + i) % len(padded)
+            assert labels[i] == ours.labels[source]
+            windows = np.lib.stride_tricks.sliding_window_view(padded[source], (32, 32), axis=(1, 2)).transpose(
+                1, 2, 0, 3, 4
+            )
+            hits = [
+                (top, left, m)
+                for m, x in ((0, image), (1, image[:, :, ::-1]))
+                for top, left in np.argwhere((windows == x).all((2, 3, 4)))
+            ]
+            assert hits
+            places.add(hits[0][:2])
+            mirrored.add(hits[0][2])
+    assert len(places) > 20 and mirrored == {0, 1}
+
+
+def test_a_batch_depends_on_its_number_alone(colour):
+    one, other = feed(colour, caffe_pb2.TRAIN), feed(colour, caffe_pb2.TRAIN)
+    for _ in range(3):
+        other.skip()
+    for _ in range(4):
+        fourth = one.next()
+    assert all(np.array_equal(a, b) for a, b in zip(fourth, other.next(), strict=True))
+
+
+# --- fillers, files, states -------------------------------------------------------------------------------------------------
+
+
+def solver(folder, data_folder, **options):
+    """A solver of the 8-layer student on `data_folder`, its files in `folder`."""
+    e = experiments.experiment("cifar10-r14-r8", ("batch=16", "base_lr=0.01"))
+    stage = plans.stage(e, "baseline", "baseline")
+    (folder / "net.prototxt").write_text(networks.text(stage.network(data_folder, 200), []))
+    parameter = stage.solver(str(folder / "net.prototxt"), str(folder / "s"), 200)
+    parameter.display = parameter.snapshot = 0
+    parameter.test_interval = 10**9
+    for key, value in options.items():
+        parameter.MergeFrom(type(parameter)(**{key: value}))
+    path = folder / "solver.prototxt"
+    path.write_text(text_format.MessageToString(parameter))
+    return path
+
+
+def test_msra_goes_by_the_inputs(colour, tmp_path):
+    """std = sqrt(2 / fan_in), fan_in = channels x kernel (filler.hpp); the same in every process, another for every layer."""
+    nets = [torch_engine.get_solver(solver(tmp_path, colour)).net for _ in range(2)]
+    for name, fan_in in (("stack3/block1/conv2", 64 * 9), ("stack2/block1/conv1", 16 * 9)):
+        weights = nets[0].params[name][0].data
+        assert weights.std() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05) and abs(weights.mean()) < 0.01
+        assert np.array_equal(weights, nets[1].params[name][0].data)
+    same = [nets[0].params[f"stack3/block1/conv{i}"][0].data.flatten()[:50] for i in (1, 2)]
+    assert not np.allclose(*same)
+    assert nets[0].params["scale1"][0].data.tolist() == [1] * 16
+
+
+def test_begun_in_caffe_gone_on_with_here_and_back(colour, tmp_path):
+    """Weights, momentum, iteration and step of the schedule go from one to the other through Caffe's own two files."""
+    path = solver(tmp_path, colour, stepvalue=[12], lr_policy="multistep", gamma=0.1)
+    first = caffe.get_solver(str(path))
+    first.step(10)
+    first.snapshot()
+    second = torch_engine.get_solver(path)
+    second.restore(str(tmp_path / "s_iter_10.solverstate"))
+    assert second.iter == 10
+    momentum = caffe_pb2.SolverState.FromString((tmp_path / "s_iter_10.solverstate").read_bytes())
+    for (_, mine), theirs in zip(second._history(), momentum.history, strict=True):
+        assert mine is None or np.array_equal(mine.numpy().flatten(), theirs.data)
+    assert not any(
+        any(theirs.data) for (_, mine), theirs in zip(second._history(), momentum.history, strict=True) if mine is None
+    )
+    second.step(10)
+    second.snapshot()
+    state = caffe_pb2.SolverState.FromString((tmp_path / "s_iter_20.solverstate").read_bytes())
+    assert (state.iter, state.current_step) == (20, 1)
+    third = caffe.get_solver(str(path))
+    third.restore(str(tmp_path / "s_iter_20.solverstate"))
+    assert third.iter == 20
+    for name, blobs in second.net.params.items():
+        for mine, theirs in zip(blobs, third.net.params[name], strict=True):
+            assert np.array_equal(mine.data, theirs.data), name
+    third.step(1)
+    assert np.isfinite(third.net.blobs["loss"].data)
+
+
+def test_the_rate_falls_where_caffes_falls(colour, tmp_path):
+    s = torch_engine.get_solver(
+        solver(tmp_path, colour, stepvalue=[2, 4], lr_policy="multistep", gamma=0.1, base_lr=1.0)
+    )
+    rates = []
+    for s.iter in range(6):
+        rates.append(s._rate())
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+class TestRefused:
+    def edited(self, folder, colour, old, new):
+        path = solver(folder, colour)
+        net = folder / "net.prototxt"
+        assert old in net.read_text()
+        net.write_text(net.read_text().replace(old, new, 1))
+        return path
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('type: "ReLU"', 'type: "PReLU"', "relu1: the torch engine has no layer type PReLU"),
+            (
+                "bias_term: false",
+                "bias_term: false group: 2",
+                "conv1: the torch engine does not know group of ConvolutionParameter",
+            ),
+            (
+                "mirror: true",
+                "mirror: true scale: 0.1",
+                "data: the torch engine does not know scale of TransformationParameter",
+            ),
+            ('type: "msra"', 'type: "msra" variance_norm: FAN_OUT', "does not know variance_norm of FillerParameter"),
+            ('type: "msra"', 'type: "xavier"', "conv1 0: the torch engine does not know filler xavier"),
+            ("operation: SUM", "operation: MAX", "Eltwise: the torch engine does not know operation"),
+            ('bottom: "stack1/block1/conv1"', 'bottom: "nowhere"', "no layer before it has a top nowhere"),
+        ],
+    )
+    def test_what_it_would_have_to_ignore(self, old, new, message, colour, tmp_path):
+        with pytest.raises(UserError, match=message):
+            torch_engine.get_solver(self.edited(tmp_path, colour, old, new))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [({"type": "Adam"}, "type Adam"), ({"lr_policy": "poly"}, "lr_policy poly"), ({"clip_gradients": 1.0}, "clip_gradients"), ({"iter_size": 2}, "iter_size")],
+    )  # fmt: skip
+    def test_a_solver_that_it_does_not_know(self, options, message, colour, tmp_path):
+        with pytest.raises(UserError, match=message):
+            torch_engine.get_solver(solver(tmp_path, colour, **options))
+
+    def test_a_caffemodel_of_another_shape(self, colour, tmp_path):
+        s = torch_engine.get_solver(solver(tmp_path, colour))
+        network = s.net.save()
+        blob = next(x for x in network.layer if x.name == "fc").blobs[0]
+        blob.shape.dim[:] = [5, 64]
+        del blob.data[320:]
+        (tmp_path / "other.caffemodel").write_bytes(network.SerializeToString())
+        with pytest.raises(UserError, match=r"other.caffemodel: layer fc, blob 0 is 5x64, .* needs 10x64"):
+            s.net.copy_from(tmp_path / "other.caffemodel")
+
+    @pytest.mark.parametrize("name", ["s_iter_1.caffemodel", "s_iter_1.solverstate"])
+    def test_a_truncated_file(self, name, colour, tmp_path):
+        s = torch_engine.get_solver(solver(tmp_path, colour))
+        s.step(1)
+        s.snapshot()
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(UserError, match=f"{name}|damaged"):
+            s.restore(str(tmp_path / "s_iter_1.solverstate"))
+
+    def test_a_solverstate_of_another_network(self, colour, tmp_path):
+        s = torch_engine.get_solver(solver(tmp_path, colour))
+        state = caffe_pb2.SolverState(iter=3)
+        (tmp_path / "x.solverstate").write_bytes(state.SerializeToString())
+        with pytest.raises(UserError, match=r"x.solverstate has 0 blobs"):
+            s.restore(str(tmp_path / "x.solverstate"))
+
+    def test_without_pytorch_it_says_how_to_get_it(self, monkeypatch):
+        real = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, *more: None if name == "torch" else real(name, *more)
+        )
+        with pytest.raises(UserError, match=r"pip install -e '\.\[torch\]'"):
+            torch_engine.require()
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--engine", "torch", "--precision", "tf32", "--cpu"], ["--precision tf32", "fp32 or bf16"]),
+            (["--precision", "bf16"], ["--precision bf16", "Caffe computes in fp32"]),
+            (["--engine", "torch", "--gpu", "9"], ["--gpu 9"]),
+            (["--engine", "jax"], ["--engine", "jax"]),
+        ],
+    )
+    def test_a_wrong_argument_is_one_line(self, words, said):
+        one_line(command(RUN, *words, "--dry-run"), *said)
+
+
+# --- through the driver -------------------------------------------------------------------------------------------------------
+
+
+WORDS = ["--experiment", "fashion-mnist-r14-r8", "--stage", "baseline", "--scale", "0.004", "--set", "batch=8"]
+STAGE = "fashion-mnist/scale0.004-seed1/r8-baseline-net1+batch=8"
+
+
+def start(runs, folder, engine):
+    words = [*WORDS, "--data", folder, "--runs", runs, "--engine", engine, "--snapshot-seconds", "0.1"]
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / RUN), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def ended(process):
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return said
+
+
+def stopped_at_a_snapshot(process, stage, number):
+    end = time.monotonic() + 60
+    while not list(stage.glob("snapshots/iter_*")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def whole(fashion, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("whole")
+    ended(start(runs, fashion, "torch"))
+    return runs / STAGE
+
+
+def test_a_whole_method_by_torch_and_its_table(fashion, tmp_path):
+    words = [
+        "--experiment",
+        "fashion-mnist-r14-r8",
+        "--scale",
+        "0.0005",
+        "--set",
+        "batch=8",
+        "--runs",
+        tmp_path,
+        "--data",
+        fashion,
+    ]
+    command(RUN, *words, "--engine", "torch", "--method", "layerwise", check=0)
+    record = records.read_record(tmp_path / "fashion-mnist/scale0.0005-seed1/r14-r8-layerwise-kd-net1+batch=8")
+    assert record["engine"] == "torch" and record["versions"]["torch"]
+    where = ["--experiment", "fashion-mnist-r14-r8", "--runs", tmp_path, "--out", tmp_path / "out"]
+    done = command("python/make_tables.py", *where, check=0)
+    assert "| layer-wise hints, then KD, engine torch |" in done.stdout
+    one_line(command(RUN, *words, "--method", "layerwise"), "was finished by engine torch, not caffe", "--runs")
+
+
+def test_killed_five_times_it_ends_in_the_same_bytes(fashion, whole, tmp_path):
+    for _ in range(5):
+        process = start(tmp_path, fashion, "torch")
+        before = set((tmp_path / STAGE).glob("snapshots/iter_*"))
+        end = time.monotonic() + 60
+        while not set((tmp_path / STAGE).glob("snapshots/iter_*")) - before and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    ended(start(tmp_path, fashion, "torch"))
+    for name in ("final.caffemodel", "log.jsonl"):
+        assert sha256(tmp_path / STAGE / name) == sha256(whole / name), name
+
+
+@pytest.mark.parametrize(("one", "other"), [("caffe", "torch"), ("torch", "caffe")])
+def test_begun_by_one_engine_and_finished_by_the_other(one, other, fashion, tmp_path):
+    stage = tmp_path / STAGE
+    stopped_at_a_snapshot(start(tmp_path, fashion, one), stage, signal.SIGTERM)
+    said = ended(start(tmp_path, fashion, other))
+    assert "resumed at iteration" in said
+    record = records.read_record(stage)
+    assert record["engine"] == f"{one}+{other}" and record["sessions"] == 2 and record["Pc"]["last"] > 20
+
+
+def test_bf16_is_recorded(fashion, tmp_path):
+    words = [*WORDS, "--data", fashion, "--runs", tmp_path, "--engine", "torch", "--precision", "bf16"]
+    command(RUN, *words, check=0, env={"OMP_NUM_THREADS": "1"})
+    assert records.read_record(tmp_path / STAGE)["engine"] == "torch-bf16"
