@@ -3,7 +3,9 @@
 1. data tools:  images a second that make_lmdb.py writes, and its peak memory, on Fashion-MNIST (60,000 + 10,000)
 2. driver:      time of run_stage.py's own loop over bare solver.step on the same network, interleaved, medians
 3. resuming:    images a second that the data layer is run forward over
-4. workflow:    iterations a second of one job with all cores and of a job a core with one thread each, interleaved, medians
+4. engines:     an iteration of KD, of the plain student and of the hint steps, 26 to 14 layers, by plain BVLC Caffe, our
+                build, the torch engine and a hand-written port (tests/bench_engines.py)
+5. workflow:    iterations a second of one job with all cores and of a job a core with one thread each, interleaved, medians
 """
 
 import json
@@ -19,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
 os.environ.setdefault("GLOG_minloglevel", "2")
+
+import bench_engines  # noqa: E402
 
 ROUNDS, ITERATIONS = 9, 30
 
@@ -134,14 +138,23 @@ def workflow(folder):
     }
 
 
+def show(numbers, indent="  "):
+    for what, number in numbers.items():
+        if isinstance(number, dict):
+            print(f"{indent}{what}")
+            show(number, indent + "  ")
+        else:
+            print(f"{indent}{what:<38}{number:>12}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         results = {"data tools": data_tools(folder), "driver": driver(folder), "workflow": workflow(folder)}
+        results["engines"] = bench_engines.main(folder)
     for part, numbers in results.items():
         print(f"\n{part}")
-        for what, number in numbers.items():
-            print(f"  {what:<36}{number:>12,}")
+        show(numbers)
     out = ROOT / "results/bench.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(results | {"cores": len(os.sched_getaffinity(0))}, indent=1) + "\n")

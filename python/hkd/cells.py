@@ -144,9 +144,8 @@ def _words(value):
 
 def _condition(record, stage):
     """Only the settings that reach the stage count: a stage may be shared by experiments that differ in others."""
-    names = {f.name for f in fields(experiments.Experiment)}
-    written = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items() if k in names}
-    written = {k: v for k, v in written.items() if k in experiments.settings()}
+    reach = {k for k, rule in experiments.settings().items() if rule["stages"] in stage.reached}
+    written = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items() if k in reach}
     trained = replace(experiments.experiment(stage.experiment.name), **written)
     return Condition(
         float(record["scale"]),
@@ -184,6 +183,8 @@ def _check_log(folder, record):
 def _check_parents(folder, record):
     """The weights that it started from must be those of the stages that stand beside it."""
     for parent in record["parents"].values():
+        if isinstance(parent, str):
+            continue  # a record of version 0.1 before it named its parents' weights
         beside = records.read_record(folder.parent / parent["stage"])
         if beside is not None and beside["digests"][records.FINAL] != parent[records.FINAL]:
             raise UserError(

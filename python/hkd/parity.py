@@ -45,15 +45,15 @@ def compare(stage, folder, manifest, iterations=20, weights=None):
         scratch = Path(scratch)
         feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
         batches = [feed.make(k) for k in range(iterations)]
-        start = scratch / "start.caffemodel"
+        begin = scratch / "start.caffemodel"
 
         def both(rate):
             path = _write(stage, network, feed, manifest, scratch, rate)
             pair = caffe.get_solver(str(path)), get_solver(path)
-            if not start.exists():
-                _start(pair[0], stage, weights, batches[0][0], start)
+            if not begin.exists():
+                start(pair[0], stage, weights, batches[0][0], begin)
             for solver in pair:
-                solver.net.copy_from(str(start))
+                solver.net.copy_from(str(begin))
             return pair
 
         pair = both(1.0)
@@ -106,7 +106,7 @@ def _write(stage, network, feed, manifest, scratch, rate):
     return scratch / "solver.prototxt"
 
 
-def _start(solver, stage, weights, images, path):
+def start(solver, stage, weights, images, path):
     """Weights to start both from: `weights`, or the fillers. A teacher of fillers gets the statistics of `images`: it would
     divide by nothing."""
     if weights is not None:

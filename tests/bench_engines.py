@@ -1,0 +1,171 @@
+"""Of tests/bench.py: an iteration of each stage by plain BVLC Caffe, our build of it, the torch engine and a hand-written
+port, in processes of their own, in interleaved rounds, data loading included. Never part of a test."""
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests")]
+os.environ.setdefault("GLOG_minloglevel", "2")
+EXPERIMENT = "cifar10-r26-r14"
+STAGES = {"KD": ("layerwise", "kd", None), "plain student": ("baseline", "baseline", None)} | {
+    f"hint step {i}": ("layerwise", "hint", i) for i in (1, 2, 3)
+}
+ROUNDS = 5
+
+
+def main(folder):
+    """{stage: {engine: ms, ratios, GFLOP/s}} with the CIFAR-10 in data/cifar10, or why there is none."""
+    if importlib.util.find_spec("torch") is None:
+        return {"not run": "no PyTorch: make torch"}
+    if not (ROOT / "data/cifar10/manifest.json").exists():
+        return {"not run": "no CIFAR-10 in data/cifar10"}
+    pythons = {
+        "stock Caffe": stock(),
+        "our Caffe": sys.executable,
+        "torch": sys.executable,
+        "eager port": sys.executable,
+    }
+    results = {"matrix product": {"GFLOP/s": round(matrix_product(), 1)}}
+    for stage in STAGES:
+        workers = {name: Worker(python, name, stage, folder) for name, python in pythons.items()}
+        times = {name: [] for name in workers}
+        for _ in range(ROUNDS):
+            for name, worker in workers.items():
+                times[name].append(worker.milliseconds())
+        for worker in workers.values():
+            worker.stop()
+        results[stage] = summary(stage, {name: statistics.median(found) for name, found in times.items()})
+    return results
+
+
+def summary(stage, ms):
+    from hkd import cost
+
+    flops = 2 * cost.of_iteration(plan(stage))
+    return {
+        **{f"{name}_ms": round(value, 1) for name, value in ms.items()},
+        "torch_over_stock_caffe": round(ms["torch"] / ms["stock Caffe"], 3),
+        "torch_over_eager_port": round(ms["torch"] / ms["eager port"], 3),
+        "our_over_stock_caffe": round(ms["our Caffe"] / ms["stock Caffe"], 3),
+        "torch_GFLOP/s": round(flops / ms["torch"] / 1e6, 1),
+    }
+
+
+def plan(stage):
+    from hkd import experiments, plans
+
+    method, kind, step = STAGES[stage]
+    return plans.stage(experiments.experiment(EXPERIMENT), method, kind, step)
+
+
+def matrix_product():
+    """GFLOP/s of a large product on this machine: what there is to reach."""
+    import torch
+
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    rates = []
+    for _ in range(10):
+        begin = time.perf_counter()
+        a @ b
+        rates.append(2 * 2048**3 / (time.perf_counter() - begin) / 1e9)
+    return statistics.median(rates)
+
+
+def stock():
+    """The Python of an environment with plain BVLC Caffe, built once under build/."""
+    python = ROOT / "build/stock/bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", ROOT / "build/stock"], check=True)
+    site = next((ROOT / "build/stock/lib").glob("python*/site-packages"))
+    # The other packages are this environment's; Caffe is found in its own first.
+    (site / "borrowed.pth").write_text(
+        f"{Path(json.__file__).parents[0]}\n{next(p for p in sys.path if p.endswith('site-packages'))}\n"
+    )
+    environment = os.environ | {"CAFFE_STOCK": "1", "BUILD_DIR": str(ROOT / "build/caffe-stock")}
+    subprocess.run([ROOT / "docker/build_caffe.sh", python], check=True, env=environment)
+    return python
+
+
+class Worker:
+    """A process that does some iterations whenever it is told to."""
+
+    def __init__(self, python, engine, stage, folder):
+        cores = str(len(os.sched_getaffinity(0)))
+        environment = os.environ | {"OMP_NUM_THREADS": cores, "OMP_WAIT_POLICY": "passive"}
+        self.process = subprocess.Popen(
+            [python, __file__, engine, stage, str(folder)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        assert self.process.stdout.readline() == "ready\n", f"{engine}, {stage}: did not start"
+
+    def milliseconds(self):
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def work(engine, stage, folder):
+    """The worker's side: an iteration as a function, 3 to get warm, then 6 a round, the median of them."""
+    iterate = iteration(engine, plan(stage), Path(folder))
+    for _ in range(3):
+        iterate()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        times = []
+        for _ in range(6):
+            begin = time.perf_counter()
+            iterate()
+            times.append(1000 * (time.perf_counter() - begin))
+        print(statistics.median(times), flush=True)
+
+
+def iteration(engine, stage, folder):
+    import caffe
+
+    from hkd import networks, parity, solvers
+
+    lmdbs = ROOT / "data/cifar10"
+    network = stage.network(lmdbs, 10_000)
+    if engine == "eager port":
+        import torch
+
+        from eager_port import Port
+        from hkd.torch_engine.data import Feed
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        return Port(stage.kind, stage.part.step, Feed(network.layer[0], caffe.TRAIN, 1).next).iterate
+    stem = folder / f"{engine}-{stage.name}".replace(" ", "-")
+    net, solver_file, start = (Path(f"{stem}{suffix}") for suffix in (".net", ".solver", ".caffemodel"))
+    net.write_text(networks.text(network, []))
+    parameter = stage.solver(str(net), str(stem), 10_000)
+    parameter.display = parameter.snapshot = 0
+    parameter.test_interval = 2**31 - 1
+    solver_file.write_text(solvers.text(parameter, []))
+    caffe.set_mode_cpu()
+    solver = caffe.get_solver(str(solver_file))
+    solver.net.forward(end="data")
+    parity.start(solver, stage, None, solver.net.blobs["data"].data.copy(), start)
+    if engine == "torch":
+        import torch
+
+        from hkd import torch_engine
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        solver = torch_engine.get_solver(solver_file)
+    solver.net.copy_from(str(start))
+    return lambda: solver.step(1)
+
+
+if __name__ == "__main__":
+    work(*sys.argv[1:])
