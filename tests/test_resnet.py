@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hkd import experiments, networks
+from hkd.architecture import Architecture
 from hkd.cli import UserError
-from hkd.experiments import Architecture
 
 BN = ("bn", "projection_bn")
 

@@ -3,7 +3,7 @@ what stands above it):
 
     paper.py        what the paper states            assumptions.py  what it leaves open
     data.py         the data sets and their manifests
-    experiments.py  teacher, student, data set, settings
+    architecture.py the shape of a ResNet            experiments.py  teacher, student, data set, settings
     resnet.py       the network in a few helpers     losses.py       hint loss, softened cross entropy
     networks.py     one function a kind of network   solvers.py      typed solver files
     methods.py      a method is a list of stages     plans.py        stages: names, parents, seeds, files, digests

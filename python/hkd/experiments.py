@@ -10,62 +10,8 @@ import re
 from dataclasses import dataclass, field, replace
 
 from hkd import data, paper
+from hkd.architecture import ENDS, Architecture, modules
 from hkd.cli import UserError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A ResNet of 6n+2 weighted layers whose three stacks are width, 2 width and 4 width channels wide."""
-
-    depth: int
-    width: int = paper.STACK_WIDTHS[0]
-
-    def __post_init__(self):
-        if self.depth < 8 or (self.depth - 2) % 6:
-            raise UserError(f"depth {self.depth}: a CIFAR ResNet has 6n+2 layers: 8, 14, 20, 26, 32, ...")
-        if self.width < 1:
-            raise UserError(f"width {self.width}: the first stack needs at least 1 channel")
-
-    @property
-    def blocks(self):
-        """Residual modules in each stack: n."""
-        return (self.depth - 2) // 6
-
-    @property
-    def widths(self):
-        return (self.width, 2 * self.width, 4 * self.width)
-
-    @property
-    def modules(self):
-        """The residual modules as (stack, block), both from 1, bottom up."""
-        return [(stack, block) for stack in (1, 2, 3) for block in range(1, self.blocks + 1)]
-
-    def end(self, stack):
-        """The last module of a stack."""
-        return (stack, self.blocks)
-
-    @property
-    def name(self):
-        return f"r{self.depth}" + (f"w{self.width}" if self.width != paper.STACK_WIDTHS[0] else "")
-
-
-ENDS = ("1.end", "2.end", "3.end")
-
-
-def _modules(key, places, architecture):
-    """Places as --set takes them, '2.1' or '2.end', as modules of an architecture, rising."""
-    found = []
-    for place in places:
-        stack, _, block = place.partition(".")
-        module = (int(stack), architecture.blocks if block == "end" else int(block))
-        if module not in architecture.modules:
-            raise UserError(
-                f"--set {key}={_text(places)}: {place}: {architecture.name} has blocks 1 to {architecture.blocks}"
-            )
-        found.append(module)
-    if sorted(set(found)) != found:
-        raise UserError(f"--set {key}={_text(places)}: expected three layers, each above the one before")
-    return tuple(found)
 
 
 def _setting(default=dataclasses.MISSING, stages="all", choices=None, above=None, least=None):
@@ -121,12 +67,12 @@ class Experiment:
     @property
     def hint_modules(self):
         """The residual modules of the teacher that H1, H2 and H3 are the outputs of, as (stack, block)."""
-        return _modules("hint_layers", self.hint_layers, self.teacher)
+        return modules("hint_layers", self.hint_layers, self.teacher)
 
     @property
     def guided_modules(self):
         """The same of the student and G1, G2, G3."""
-        return _modules("guided_layers", self.guided_layers, self.student)
+        return modules("guided_layers", self.guided_layers, self.student)
 
     @property
     def regressed_pairs(self):
