@@ -2,6 +2,7 @@
 
 python python/compare_torch.py --experiment cifar10-r14-r8 --stage kd
 python python/compare_torch.py --experiment cifar10-r14-r8 --stage hint --step 2 --json parity.json
+python python/compare_torch.py --experiment cifar10-r14-r8 --weights runs/.../final.caffemodel --export onnx
 """
 
 import os
@@ -28,6 +29,10 @@ def parser():
     p.add_argument("--weights", type=Path, help="a caffemodel to start from; default: the fillers of Caffe")
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default data/NAME in the checkout")
     p.add_argument("--iterations", type=int, default=20)
+    p.add_argument(
+        "--export", choices=("safetensors", "onnx"), help="write the student of --weights for PyTorch or as ONNX"
+    )
+    p.add_argument("--out", type=Path, default=ROOT / "results/export", help="of --export; default results/export")
     p.add_argument("--json", type=Path, help="write every difference to this file")
     return p
 
@@ -48,6 +53,8 @@ def main():
         )
     if options.weights and not options.weights.exists():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
+    if options.export:
+        return export_student(options, stage, folder)
     from hkd import parity
 
     found = parity.compare(stage, folder, manifest, options.iterations, options.weights)
@@ -56,6 +63,21 @@ def main():
         write_whole(options.json, parity.as_json(stage, found))
         print(f"written to {shown(options.json)}")
     return 0 if all(d.passes for d in found) else 1
+
+
+def export_student(options, stage, folder):
+    if options.weights is None:
+        raise UserError("--export needs --weights, the final.caffemodel of a trained student or teacher")
+    from hkd import export
+
+    written, checked = export.write(
+        options.export, stage.experiment, stage.learner, options.weights, folder, options.out
+    )
+    print(
+        f"{', '.join(shown(path) for path in written)}: Pc {checked.Pc:.2f} % of {checked.images:,} test images as in Caffe, logits "
+        f"within {checked.difference:.1e}"
+    )
+    return 0
 
 
 if __name__ == "__main__":

@@ -371,6 +371,74 @@ def test_begun_by_one_engine_and_finished_by_the_other(one, other, fashion, tmp_
     assert record["engine"] == f"{one}+{other}" and record["sessions"] == 2 and record["Pc"]["last"] > 20
 
 
+class TestExport:
+    def export(self, form, weights, folder, out, *more):
+        words = [
+            "--experiment",
+            "fashion-mnist-r14-r8",
+            "--export",
+            form,
+            "--weights",
+            weights,
+            "--data",
+            folder,
+            "--out",
+            out,
+        ]
+        return command("python/compare_torch.py", *words, *more)
+
+    @pytest.mark.parametrize("form", ["safetensors", "onnx"])
+    def test_a_trained_student_gives_caffes_answers(self, form, whole, fashion, tmp_path):
+        done = self.export(form, whole / "final.caffemodel", fashion, tmp_path)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        about = json.loads((tmp_path / "student.json").read_text())
+        assert about["Pc"] == records.read_record(whole)["Pc"]["last"] and about["test_images"] == 200
+        assert about["largest_relative_difference_from_caffe"] < 1e-4
+
+    def test_it_is_readable_and_needs_nothing_of_ours(self, whole, fashion, tmp_path):
+        self.export("safetensors", whole / "final.caffemodel", fashion, tmp_path)
+        script = (
+            "import torch, safetensors.torch as s, student; m = student.ResNet(8, 16, 1, 10);"
+            "m.load_state_dict(s.load_file('student.safetensors')); print(m.eval()(torch.zeros(3, 1, 28, 28)).shape)"
+        )
+        done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout == "torch.Size([3, 10])\n", done.stderr
+        assert "hkd" not in (tmp_path / "student.py").read_text()
+
+    def test_projections_too(self, colour, tmp_path):
+        from hkd import export
+
+        e = experiments.experiment("cifar10-r14-r8", ("shortcut=projection", "batch=16", "base_lr=0.01"))
+        stage = plans.stage(e, "baseline", "baseline")
+        (tmp_path / "net.prototxt").write_text(networks.text(stage.network(colour, 200), []))
+        parameter = stage.solver(str(tmp_path / "net.prototxt"), str(tmp_path / "s"), 200)
+        (tmp_path / "solver.prototxt").write_text(text_format.MessageToString(parameter))
+        s = torch_engine.get_solver(tmp_path / "solver.prototxt")
+        s.step(5)
+        s.snapshot()
+        _, checked = export.write(
+            "safetensors", e, e.student, tmp_path / "s_iter_5.caffemodel", colour, tmp_path / "out"
+        )
+        assert checked.passes and checked.images == 200
+
+    def test_what_is_no_whole_student_is_refused(self, whole, fashion, tmp_path):
+        network = caffe_pb2.NetParameter.FromString((whole / "final.caffemodel").read_bytes())
+        kept = [layer for layer in network.layer if layer.name != "fc"]
+        del network.layer[:]
+        network.layer.extend(kept)
+        (tmp_path / "cut.caffemodel").write_bytes(network.SerializeToString())
+        one_line(self.export("onnx", tmp_path / "cut.caffemodel", fashion, tmp_path / "out"), "no layer fc")
+        one_line(
+            self.export("onnx", whole / "final.caffemodel", fashion, tmp_path / "out", "--stage", "teacher"), "block2"
+        )
+        one_line(
+            command(
+                "python/compare_torch.py", "--export", "onnx", "--data", fashion, "--experiment", "fashion-mnist-r14-r8"
+            ),
+            "--weights",
+        )
+
+
 def test_bf16_is_recorded(fashion, tmp_path):
     words = [*WORDS, "--data", fashion, "--runs", tmp_path, "--engine", "torch", "--precision", "bf16"]
     command(RUN, *words, check=0, env={"OMP_NUM_THREADS": "1"})
