@@ -83,7 +83,9 @@ class Runs:
     def __init__(self, folder, choice=None):
         self.folder, self.choice = Path(folder), choice or Choice()
         if not self.folder.is_dir():
-            raise UserError(f"{shown(self.folder)} is not there: name the folder of the runs with --runs")
+            raise UserError(
+                f"{shown(self.folder)} is not there: train stages with run_stage.py or `make tables`, or name their folder with --runs"
+            )
         self._found, self._read = {}, {}
         for path in sorted(self.folder.glob("*/*/*/record.json")):
             stage = path.parent
