@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hkd import paper
+
 
 class Block(nn.Module):
     def __init__(self, inputs, outputs, stride):
@@ -52,8 +54,9 @@ class Port:
     def __init__(self, kind, step, batches):
         self.kind, self.step, self.batches = kind, step, batches
         self.teacher, self.student = ResNet(26).eval(), ResNet(14)
-        rate = 1e-4 if kind == "hint" else 0.1
-        self.optimizer = torch.optim.SGD(self.student.parameters(), rate, momentum=0.9, weight_decay=1e-4)
+        rate = paper.HINT_LR if kind == "hint" else paper.SCHEDULE["cifar10"].base_lr
+        rules = {"momentum": paper.MOMENTUM, "weight_decay": paper.WEIGHT_DECAY}
+        self.optimizer = torch.optim.SGD(self.student.parameters(), rate, **rules)
 
     def iterate(self):
         images, labels = (torch.from_numpy(array) for array in self.batches())
@@ -70,6 +73,6 @@ class Port:
         loss = F.cross_entropy(logits, labels)
         if self.kind == "kd":
             with torch.no_grad():
-                target = F.softmax(self.teacher(images) / 3, 1)
-            loss = loss - 5 * (target * F.log_softmax(logits / 3, 1)).sum(1).mean()
+                target = F.softmax(self.teacher(images) / paper.TAU, 1)
+            loss = loss - paper.LAMBDA_KD * (target * F.log_softmax(logits / paper.TAU, 1)).sum(1).mean()
         return loss

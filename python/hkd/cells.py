@@ -121,6 +121,11 @@ class Runs:
         return self._read[folder]
 
 
+def notes(runs):
+    """What has to be said of some runs, each thing once, in order (Condition.notes)."""
+    return list(dict.fromkeys(note for run in runs for note in run.condition.notes()))
+
+
 def refuse_mixed(what, one, other):
     """Raises UserError, naming both, where two runs were made under different conditions."""
     ways = {

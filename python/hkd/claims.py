@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass
 
 from hkd import targets
+from hkd.cells import notes
 from hkd.tables import DASH, NETS, Line, p_value
 from hkd.targets import PROPOSED, TARGETS
 
@@ -112,7 +113,7 @@ def _accuracy(claim, runs):
         else None,
         (len(better.done), len(worse.done)),
         p_value(better, worse, "greater" if measure == "Pc" else "less"),
-        _notes(better.done + worse.done),
+        tuple(notes(better.done + worse.done)),
     )
 
 
@@ -128,11 +129,7 @@ def _hint_loss(claim, runs):
             ends.append((run, last.get(f"test_hint{claim.pair}", last["test_loss"])))
     if len(ends) < 2:
         return Verdict(claim, None, None, (0, 0), None)
-    return Verdict(claim, None, ends[1][1] - ends[0][1], (1, 1), None, _notes([run for run, _ in ends]))
-
-
-def _notes(done):
-    return tuple(dict.fromkeys(note for run in done for note in run.condition.notes()))
+    return Verdict(claim, None, ends[1][1] - ends[0][1], (1, 1), None, tuple(notes(run for run, _ in ends)))
 
 
 HEADS = ("claim", "where", "paper", "measured", "nets", "p", "verdict", "made with")

@@ -9,6 +9,7 @@ matplotlib.use("Agg")  # no display needed
 import matplotlib.pyplot as plt
 
 from hkd import paper, tables, targets
+from hkd.cells import notes
 
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)))
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--", "**")
@@ -20,9 +21,9 @@ def draw(target, runs):
     """The matplotlib figure of a target (targets.Target) that is a figure, from `runs` (cells.Runs)."""
     form = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses}[target.form]
     figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-    notes = form(axes, target, runs)
+    made_with = form(axes, target, runs)
     title = f"{target.label}. {target.title}"
-    axes.set_title(title + (f"\n{', '.join(notes)}" if notes else ""), fontsize=11)
+    axes.set_title(title + (f"\n{', '.join(made_with)}" if made_with else ""), fontsize=11)
     return figure
 
 
@@ -36,7 +37,7 @@ def rendered(figure, kind):
 
 
 def _notes(found):
-    return list(dict.fromkeys(note for line in found for run in line.done for note in run.condition.notes()))
+    return notes(run for line in found for run in line.done)
 
 
 def _bars(axes, target, runs):
@@ -182,7 +183,7 @@ def _hint_losses(axes, target, runs):
         axes.legend(fontsize=8)
     else:
         axes.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center")
-    return list(dict.fromkeys(note for run in done for note in run.condition.notes()))
+    return notes(done)
 
 
 def accuracy_curves(title, found, wide=False):

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from hkd import claims, drawing, experiments, figures, plans, records, tables, targets
-from hkd.cells import Run
+from hkd.cells import Run, notes
 from hkd.methods import METHODS
 from hkd.plans import Stage
 
@@ -44,7 +44,7 @@ def page(runs):
         trained=trained,
         count=sum(len(t.runs) for t in trained),
         conditions=_conditions(trained),
-        notes=_notes(trained),
+        notes=notes(run for t in trained for run in t.runs),
         FINAL=records.FINAL,
     )
 
@@ -134,7 +134,3 @@ def _conditions(trained):
         "version": [run.record["versions"]["hkd-caffe"] or "unknown" for run in every],
     }
     return {name: ", ".join(dict.fromkeys(values)) for name, values in of.items() if values}
-
-
-def _notes(trained):
-    return list(dict.fromkeys(note for t in trained for run in t.runs for note in run.condition.notes()))

@@ -1,6 +1,5 @@
 """What the Snakefile runs: its settings, checked, and the stages of every target by their folders."""
 
-import difflib
 import hashlib
 import math
 import shlex
@@ -9,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hkd import engines, experiments, methods, plans, targets
-from hkd.cli import UserError
+from hkd.cli import UserError, did_you_mean
 from hkd.tables import NETS
 
 DONE = ".finished"
@@ -41,9 +40,7 @@ def settings(config):
     known = [f.name for f in fields(Settings)]
     for key in config:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise UserError(f"unknown config key {key!r}: {hint}known are {', '.join(known)}")
+            raise did_you_mean(key, known, "config key")
     read = Settings(**{key: _read(key, value) for key, value in config.items()})
     for name in read.experiments or (experiments.DEFAULT,):
         experiments.experiment(name, read.set)

@@ -5,6 +5,7 @@ Caffe writes convolution, BatchNorm, Scale and ReLU in place on one blob; only w
 
 import torch
 import torch.nn.functional as F
+from caffe.proto import caffe_pb2
 
 from hkd.torch_engine import layers
 from hkd.torch_engine.fields import number
@@ -14,13 +15,11 @@ class Single:
     """One layer by itself."""
 
     def __init__(self, net, b):
-        self.net, self.b, self.frozen = net, b, False
+        self.net, self.b = net, b
 
     def __call__(self, tensors):
-        from hkd.torch_engine.net import run
-
         x = [tensors[name] for name in self.b.layer.bottom]
-        tops = run(self.b, self.b.blobs, x, self.net.phase)
+        tops = layers.run(self.b, self.b.blobs, x, self.net.phase)
         device = self.net.device
         for name, top in zip(self.b.layer.top, tops, strict=True):
             tensors[name] = top.to(device)
@@ -178,9 +177,7 @@ def plan(net):
 
 
 def _learns(net, chain, learning):
-    from hkd.torch_engine.net import TRAIN
-
-    if net.phase != TRAIN:
+    if net.phase != caffe_pb2.TRAIN:
         return False
     mine = any(
         not b.layer.param or any(spec.lr_mult for spec in b.layer.param) for b in chain if b.layer.type in WITH_BLOBS

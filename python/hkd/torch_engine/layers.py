@@ -38,6 +38,17 @@ def layer(name, message="", *fields, blobs=None):
     return register
 
 
+def run(b, blobs, x, phase):
+    """The tops of one layer: b is net.Built."""
+    if b.layer.type == "BatchNorm":
+        tops = b.kind.run(b.own, blobs, x, phase)
+    else:
+        down_to = list(b.layer.propagate_down) or [True] * len(x)
+        x = [t.detach() if not down else t for t, down in zip(x, down_to, strict=True)]
+        tops = b.kind.run(b.own, blobs, x)
+    return tops if isinstance(tops, tuple) else (tops,)
+
+
 # --- with parameter blobs -------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """A network of one phase: its layers built and checked, run forward; parameter blobs in and out as caffemodels."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,7 +126,7 @@ class Net:
             for blob, (lr, _) in zip(b.blobs, b.rates, strict=True):
                 blob.requires_grad_(lr != 0 and self.phase == TRAIN)
             meta = [blob.detach().to("meta") for blob in b.blobs]
-            tops = run(b, meta, x, self.phase)
+            tops = layers.run(b, meta, x, self.phase)
             shapes |= {name: top.to("meta") for name, top in zip(b.layer.top, tops, strict=True)}
         self.shapes = {name: tuple(tensor.shape) for name, tensor in shapes.items()}
 
@@ -219,16 +220,6 @@ class Net:
         return saved
 
 
-def run(b, blobs, x, phase):
-    """The tops of one layer."""
-    if b.layer.type == "BatchNorm":
-        tops = b.kind.run(b.own, blobs, x, phase)
-    else:
-        x = [t.detach() if not down else t for t, down in zip(x, _propagates(b.layer), strict=True)]
-        tops = b.kind.run(b.own, blobs, x)
-    return tops if isinstance(tops, tuple) else (tops,)
-
-
 def array(proto):
     """A BlobProto as float32, in its shape."""
     shape = (
@@ -253,10 +244,6 @@ def _belongs(layer, phase):
     return not layer.include or any(rule.phase == phase for rule in layer.include)
 
 
-def _propagates(layer):
-    return list(layer.propagate_down) or [True] * len(layer.bottom)
-
-
 def _loss_weights(layer):
     given = list(layer.loss_weight)
     default = [1.0] if layer.type in LOSSES else []
@@ -279,19 +266,12 @@ def _filled(shape, filler, random_seed, name):
     if filler.type == "constant":
         only(filler, ("type", "value"), name)
         return torch.full(shape, filler.value)
-    key = int.from_bytes(name.encode().ljust(8, b"\0")[-8:], "little")
-    rng = np.random.Generator(np.random.Philox(key=[random_seed, key ^ hash_of(name)]))
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    rng = np.random.Generator(np.random.Philox(key=[random_seed, key]))
     only(filler, ("type", "std", "mean") if filler.type == "gaussian" else ("type",), name)
     fan_in = int(np.prod(shape[1:]))
     std = filler.std if filler.type == "gaussian" else (2 / fan_in) ** 0.5
     return torch.from_numpy(rng.normal(filler.mean, std, shape).astype(np.float32))
-
-
-def hash_of(name):
-    """64 bits of a name, the same in every process."""
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
 
 
 def _text(shape):
