@@ -8,6 +8,7 @@
 #   CAFFE_CUDA=1        compile the GPU code too (needs nvcc)        CAFFE_MARCH=native   -march for the CPU code
 #   CAFFE_SDIST=FILE    use this archive, download nothing           BUILD_DIR=DIR        default: build/caffe
 #   CAFFE_STOCK=1       plain BVLC: none of the cpu-*.patch, no OpenMP
+#   CAFFE_OPT=2         compile with -O2, as distributions do; default 3, as Caffe's own CMake files do
 #   CAFFE_CUDA_ARCHITECTURES="80-real;90"                            JOBS=N               default: all cores
 set -euo pipefail
 
@@ -18,6 +19,7 @@ build=${BUILD_DIR:-$root/build/caffe}
 cuda=${CAFFE_CUDA:-0}
 stock=${CAFFE_STOCK:-0}
 march=${CAFFE_MARCH:-}
+opt=${CAFFE_OPT:-3}
 
 # BVLC/caffe at 9b89154, as an archive on PyPI. Its later versions are other forks: never raise this.
 package=brocolli-caffe
@@ -30,11 +32,14 @@ fail() { echo "build_caffe.sh: error: $*" >&2; exit 1; }
 [ -x "$(command -v "$python")" ] || fail "no Python at $python: run 'make setup', or name one: docker/build_caffe.sh PYTHON"
 case $cuda in 0|1) ;; *) fail "CAFFE_CUDA=$cuda: must be 0 or 1" ;; esac
 case $stock in 0|1) ;; *) fail "CAFFE_STOCK=$stock: must be 0 or 1" ;; esac
+case $opt in 2|3) ;; *) fail "CAFFE_OPT=$opt: must be 2 or 3" ;; esac
 
 # --- the stamp: everything that the result depends on ---------------------------------------------------------------
 site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
-stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$cuda" "$stock" "$march" "${CAFFE_CUDA_ARCHITECTURES:-}" "$site"; } | sha256sum | cut -d' ' -f1)
+patches=$(ls "$recipe"/*.patch)
+[ "$stock" = 0 ] || patches=$(ls "$recipe"/*.patch | grep -v /cpu-)
+stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe/CMakeLists.txt" $patches; echo "$cuda" "$stock" "$march" "$opt" "${CAFFE_CUDA_ARCHITECTURES:-}" "$site"; } | sha256sum | cut -d' ' -f1)
 if [ -x "$bin/caffe" ] && [ -f "$site/caffe/_caffe.so" ] && grep -qs "\"$stamp\"" "$site/caffe/build_info.json"; then
   echo "Caffe is built already ($site/caffe)"
   exit 0
@@ -74,8 +79,6 @@ elif ! { [ -f "$archive" ] && checked; }; then
 fi
 checked || fail "$archive: wrong checksum (sha256 must be $sha256): delete it and try again"
 
-patches=$(ls "$recipe"/*.patch)
-[ "$stock" = 0 ] || patches=$(ls "$recipe"/*.patch | grep -v /cpu-)
 source=$build/source-${stamp:0:12}
 if [ ! -d "$source" ]; then
   echo "unpacking $upstream"
@@ -95,7 +98,7 @@ log=$build/build.log
 echo "compiling Caffe (2-3 minutes on 2 cores$([ "$cuda" = 1 ] && echo ', about 10 with CUDA'); log: $log)"
 {
   cmake -S "$recipe" -B "$objects" -DCMAKE_BUILD_TYPE=Release -DCAFFE_SOURCE="$source" -DCAFFE_PYTHON="$python" \
-        -DCAFFE_CUDA="$cuda" -DCAFFE_MARCH="$march" -DCAFFE_STOCK="$stock" -DCMAKE_CUDA_ARCHITECTURES="${CAFFE_CUDA_ARCHITECTURES:-}" \
+        -DCAFFE_CUDA="$cuda" -DCAFFE_MARCH="$march" -DCAFFE_STOCK="$stock" -DCAFFE_OPT="$opt" -DCMAKE_CUDA_ARCHITECTURES="${CAFFE_CUDA_ARCHITECTURES:-}" \
         -DCMAKE_INSTALL_PREFIX="$objects/install" &&
   cmake --build "$objects" -j"${JOBS:-$(nproc)}" &&
   cmake --install "$objects"
@@ -113,6 +116,7 @@ cat >"$site/caffe/build_info.json.new" <<INFO
  "cuda": $([ "$cuda" = 1 ] && echo true || echo false),
  "stock": $([ "$stock" = 1 ] && echo true || echo false),
  "march": "${march:-generic}",
+ "optimization": "-O$opt",
  "compiler": "$(g++ -dumpfullversion -dumpversion | head -1)",
  "openblas": "$(pkg-config --modversion openblas)",
  "protobuf": "$(protoc --version | cut -d' ' -f2)"}

@@ -6,6 +6,7 @@ python python/run_stage.py --status
 """
 
 import math
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from hkd.cli import ROOT, Parser, UserError, run, use_project_python
@@ -26,7 +27,12 @@ def parser():
     )
     p.add_argument("--stage", default="kd", choices=methods.KINDS, help="default kd")
     p.add_argument("--step", type=int, help="of stage hint: 1, 2 or 3; default: the last")
-    p.add_argument("--net", type=int, default=1, help="replicate 1, 2 or 3 (hint steps are shared by all)")
+    p.add_argument(
+        "--net",
+        type=_net,
+        default=1,
+        help="replicate 1, 2, 3, or all, one after another (hint steps are shared by all)",
+    )
     p.add_argument(
         "--scale", type=float, default=1.0, help="multiplies every number of iterations; recorded; default 1"
     )
@@ -54,6 +60,12 @@ def parser():
     return p
 
 
+def _net(text):
+    if text != "all" and not text.isdecimal():
+        raise ArgumentTypeError(f"{text}: expected 1, 2, 3 or all")
+    return text if text == "all" else int(text)
+
+
 def main():
     options = parser().parse_args()
     if options.list:
@@ -66,7 +78,10 @@ def main():
     method = options.method or methods.default_for(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
-    stage = plans.stage(chosen, method, options.stage, options.step, options.net, options.scale, options.seed)
+    nets = plans.NETS if options.net == "all" else (options.net,)
+    stages = [
+        plans.stage(chosen, method, options.stage, options.step, net, options.scale, options.seed) for net in nets
+    ]
     device = engines.choose_device(options.engine, options.gpu, options.cpu, options.threads)
     engines.check(options.engine, options.precision, device)
     how = driver.Options(
@@ -79,7 +94,11 @@ def main():
         options.precision,
         options.wait,
     )
-    return driver.run_stage(stage, how, options.dry_run, options.prepare)
+    for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
+        code = driver.run_stage(stage, how, options.dry_run, options.prepare)
+        if code:
+            return code
+    return 0
 
 
 def list_experiments():

@@ -158,12 +158,7 @@ def spawn(stage, options, prepare_only=False):
         prepare_only=prepare_only,
         wait=options.wait,
     )
-    threads = str(options.device.threads)
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT / "python"),
-        "OPENBLAS_NUM_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-    }
+    environment = engines.environment(options.engine, options.device.threads) | {"PYTHONPATH": str(ROOT / "python")}
     # A process group of its own: a terminal's Ctrl-C then comes to this process alone, as `kill` and `docker stop` do,
     # and is passed on once; the child takes a second signal as an order to leave at once.
     child = subprocess.Popen(
