@@ -158,9 +158,9 @@ def write_lmdb(path, images, labels, order, pad, digest, quiet):
     _, channels, height, width = images.shape
     padded = np.zeros((channels, height + 2 * pad, width + 2 * pad), np.uint8)
     inner = padded[:, pad : pad + height, pad : pad + width]
-    datum = caffe_pb2.Datum(channels=channels, height=padded.shape[1], width=padded.shape[2])
     # A value over half a page lies in whole pages of its own.
     map_size = len(order) * (padded.size // 4096 + 2) * 4096 + (64 << 20)
+    path.mkdir()  # LMDB would give the folder the mode of the file, and nobody but root could open what is in it
     with lmdb.open(str(path), map_size=map_size, sync=False, lock=False, mode=0o644) as environment:
         starts = range(0, len(order), IMAGES_A_TRANSACTION)
         for start in track(starts, description=path.name, disable=quiet or not sys.stdout.isatty(), transient=True):
@@ -168,8 +168,14 @@ def write_lmdb(path, images, labels, order, pad, digest, quiet):
                 for position in range(start, min(start + IMAGES_A_TRANSACTION, len(order))):
                     index = order[position]
                     inner[...] = images[index]
-                    datum.data = padded.tobytes()
-                    datum.label = int(labels[index])
+                    # One message an image: protobuf keeps all that was ever put into a message as long as it lives.
+                    datum = caffe_pb2.Datum(
+                        channels=channels,
+                        height=padded.shape[1],
+                        width=padded.shape[2],
+                        data=padded.tobytes(),
+                        label=int(labels[index]),
+                    )
                     digest.update(bytes((datum.label,)))
                     digest.update(datum.data)
                     transaction.put(b"%08d" % position, datum.SerializeToString(), append=True)
