@@ -151,7 +151,8 @@ def _build(facts, source, folder, pad, seed, trust, quiet, index):
     folder.mkdir()
     order = shuffled(len(train[1]), seed)
     digest = hashlib.sha256()
-    sums = write_lmdb(folder / "train_lmdb", *train, order, pad, digest, quiet)
+    sums = np.zeros(train[0].shape[1:], np.uint64) if facts.mean else None
+    write_lmdb(folder / "train_lmdb", *train, order, pad, digest, quiet, sums)
     write_lmdb(folder / "test_lmdb", *test, np.arange(len(test[1])), 0, digest, quiet)
     if index:
         index_lmdb.write(folder, order)
@@ -200,16 +201,14 @@ def default_source(facts):
         raise UserError(f"{error}{package}") from None
 
 
-def write_lmdb(path, images, labels, order, pad, digest, quiet):
+def write_lmdb(path, images, labels, order, pad, digest, quiet, sums=None):
     """images N x C x H x W and labels N, uint8, written in `order` with `pad` zero pixels on each side; every label and
-    padded pixel goes into `digest`. Keys are the positions, so that a cursor reads them in order.
-
-    Returns the sums of the images' pixels, C x H x W, which are whole numbers and so the same in every order.
+    padded pixel goes into `digest`, and the pixels of every image onto `sums` (C x H x W) if given. Keys are the positions,
+    so that a cursor reads them in order.
     """
     _, channels, height, width = images.shape
     padded = np.zeros((channels, height + 2 * pad, width + 2 * pad), np.uint8)
     inner = padded[:, pad : pad + height, pad : pad + width]
-    sums = np.zeros((channels, height, width), np.uint64)
     # A value over half a page lies in whole pages of its own.
     map_size = len(order) * (padded.size // 4096 + 2) * 4096 + (64 << 20)
     step = min(IMAGES_A_TRANSACTION, max(1, BYTES_A_TRANSACTION // padded.size))
@@ -217,24 +216,20 @@ def write_lmdb(path, images, labels, order, pad, digest, quiet):
     with lmdb.open(str(path), map_size=map_size, sync=False, lock=False, mode=0o644) as environment:
         starts = range(0, len(order), step)
         for start in track(starts, description=path.name, disable=quiet or not sys.stdout.isatty(), transient=True):
+            # A new message now and then: protobuf keeps all that was ever put into one as long as it lives.
+            datum = caffe_pb2.Datum(channels=channels, height=padded.shape[1], width=padded.shape[2])
             with environment.begin(write=True) as transaction:
                 for position in range(start, min(start + step, len(order))):
                     index = order[position]
                     inner[...] = images[index]
-                    sums += inner
-                    # One message an image: protobuf keeps all that was ever put into a message as long as it lives.
-                    datum = caffe_pb2.Datum(
-                        channels=channels,
-                        height=padded.shape[1],
-                        width=padded.shape[2],
-                        data=padded.tobytes(),
-                        label=int(labels[index]),
-                    )
+                    if sums is not None:
+                        sums += inner
+                    datum.data = padded.tobytes()
+                    datum.label = int(labels[index])
                     digest.update(bytes((datum.label,)))
                     digest.update(datum.data)
                     transaction.put(index_lmdb.key(position), datum.SerializeToString(), append=True)
         environment.sync(True)
-    return sums
 
 
 def write_mean(path, mean):

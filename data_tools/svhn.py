@@ -25,7 +25,7 @@ def read(facts, files):
 
 
 def _apart(name, content, facts):
-    """_split in a process of its own: a damaged file can crash SciPy's reader (1.17 segfaults on a tag of an unknown type)."""
+    """_split in a process of its own: SciPy's reader (1.17) crashes on some damaged files."""
     with open(os.memfd_create(name), "w+b", buffering=0) as result:  # noqa: PTH123 (a descriptor)
         work = (name, content, facts, result)
         process = multiprocessing.get_context("fork").Process(target=_write_split, args=work, daemon=True)
@@ -58,7 +58,7 @@ def _split(name, content, facts):
         version, _ = matlab.matfile_version(stream)
         if version == 2:
             raise UserError(
-                f"{name}: a MATLAB 7.3 file (HDF5): expected version 5, as it is published: get it again, or save it with -v6"
+                f"{name}: a MATLAB 7.3 file (HDF5): expected version 5, as it is published: get it again, or save it with -v7"
             )
         _check_shapes(name, {variable: shape for variable, shape, _ in whosmat(stream)}, facts)
         arrays = loadmat(stream, variable_names=("X", "y"))

@@ -240,8 +240,7 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(compressed, changes):
         assert "train_32x32.mat: " in str(error) and "\n" not in str(error)
 
 
-def test_a_real_svhn_stage_is_fed_with_it(source, tmp_path):
-    """The Data layer takes the LMDBs as it takes CIFAR's."""
+def test_caffes_data_layer_takes_it_as_it_takes_cifar(source, tmp_path):
     import caffe
 
     build("svhn", source, tmp_path / "svhn", check=0)
