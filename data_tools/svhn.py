@@ -9,6 +9,7 @@ import io
 import multiprocessing
 import os
 import resource
+import signal
 
 import numpy as np
 from scipy.io import loadmat, matlab, whosmat
@@ -17,6 +18,8 @@ from hkd.cli import USER_ERROR, UserError
 
 MOST_IMAGES = 100_000
 """With room for the 73,257 of the official file: a few compressed bytes may not claim all memory."""
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def read(facts, files):
@@ -29,7 +32,10 @@ def _apart(name, content, facts):
     with open(os.memfd_create(name), "w+b", buffering=0) as result:  # noqa: PTH123 (a descriptor)
         work = (name, content, facts, result)
         process = multiprocessing.get_context("fork").Process(target=_write_split, args=work, daemon=True)
+        # Python drops the exception of a signal that comes as it forks.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         process.join()
         result.seek(0)
         if process.exitcode == USER_ERROR:
@@ -40,6 +46,9 @@ def _apart(name, content, facts):
 
 
 def _write_split(name, content, facts, result):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tool's to answer; it ends this process with its own
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:

@@ -1,7 +1,14 @@
 """SVHN's .mat files, through the command line: the real images, random ones, and every bad input."""
 
+import contextlib
 import io
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +17,11 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
 import svhn
-from conftest import official, one_line, write_svhn
+from conftest import ROOT, official, one_line, write_svhn
 from hkd import data
 from hkd.cli import UserError
 from test_data_layer import read_lmdb, read_mean
-from test_make_lmdb import FASHION, build, cut, manifest, nothing_left
+from test_make_lmdb import FASHION, TOOL, build, cut, manifest, nothing_left
 
 FACTS = data.dataset("svhn")
 
@@ -25,6 +32,13 @@ def source(tmp_path_factory):
     rng = np.random.default_rng(3)
     images = rng.integers(0, 256, (120, 3, 32, 32), np.uint8)
     return write_svhn(tmp_path_factory.mktemp("svhn") / "source", images, np.arange(120) % 10, 90)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """8,000 images, so that reading them takes a while."""
+    images = np.random.default_rng(1).integers(0, 256, (8_000, 3, 32, 32), np.uint8)
+    return write_svhn(tmp_path_factory.mktemp("svhn") / "large", images, np.arange(8_000) % 10, 7_990)
 
 
 @pytest.fixture
@@ -238,6 +252,42 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(compressed, changes):
             assert images.shape[1:] == (3, 32, 32) and images.dtype == digits.dtype == np.uint8
     except UserError as error:
         assert "train_32x32.mat: " in str(error) and "\n" not in str(error)
+
+
+def is_reading(pid):
+    """Whether the process waits for the one that reads a file for it: their shared memory is open."""
+    with contextlib.suppress(OSError):
+        return any("memfd:" in str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_one_line(large, tmp_path, number):
+    """Ctrl-C goes to every process of the command, `kill` to one; the reader's own process says nothing of either."""
+    words = [
+        sys.executable,
+        str(ROOT / TOOL),
+        "--dataset",
+        "svhn",
+        "--source",
+        str(large),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    stopped_reading = 0
+    for delay in (0.0, 0.05, 0.1, 0.2):
+        process = subprocess.Popen(
+            words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        while process.poll() is None and not is_reading(process.pid):
+            time.sleep(0.001)
+        time.sleep(delay)
+        stopped_reading += is_reading(process.pid)
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        said = process.communicate()[1]
+        assert (process.returncode, said) == (130, "error: interrupted\n")
+        assert nothing_left(tmp_path / "out")
+    assert stopped_reading
 
 
 def test_caffes_data_layer_takes_it_as_it_takes_cifar(source, tmp_path):
