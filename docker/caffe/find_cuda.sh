@@ -21,6 +21,33 @@ cuda_version=$("$nvcc" --version | sed -n 's/.*release [^,]*, V//p')
 # nvcc may be a link or a script: it knows best where it lies.
 toolkit=$(readlink -f "$("$nvcc" --dryrun -x cu -c /dev/null 2>&1 | sed -nE 's/^#\$ TOP=//p' | head -1)")
 
+# --- architectures ------------------------------------------------------------------------------------------------------
+known=$("$nvcc" --list-gpu-code | sed -nE 's/^sm_([0-9]+)$/\1/p' | sort -n | paste -sd' ')
+knows() { case " $known " in *" $1 "*) ;; *) return 1 ;; esac; }
+if [ -z "${CAFFE_CUDA_ARCHITECTURES:-}" ]; then
+  # Volta or Turing, Ampere and Ada, Hopper: machine code for those that this nvcc knows. A card newer than the last one
+  # compiles that one's PTX when it starts.
+  knows 70 && architectures="70-real;80-real" || architectures="75-real;80-real"
+  knows 90 && architectures+=";90" || architectures=${architectures%-real}
+else
+  architectures=$CAFFE_CUDA_ARCHITECTURES
+  for name in ${architectures//;/ }; do
+    [[ $name =~ ^([0-9]+)(-real|-virtual)?$ ]] || fail "CAFFE_CUDA_ARCHITECTURES=$architectures: $name is none: like 80-real;90 (both machine code and PTX where neither -real nor -virtual stands)"
+    knows "${BASH_REMATCH[1]}" || fail "CAFFE_CUDA_ARCHITECTURES=$architectures: nvcc $cuda_version does not know ${BASH_REMATCH[1]}: it knows $known"
+  done
+fi
+
+# --- does it compile? ----------------------------------------------------------------------------------------------------
+trial=$(mktemp -d)
+trap 'rm -rf "$trial"' EXIT
+echo '__global__ void nothing() {}' >"$trial/nothing.cu"
+if ! "$nvcc" ${CUDAHOSTCXX:+-ccbin "$CUDAHOSTCXX"} -std=c++17 -c "$trial/nothing.cu" -o "$trial/nothing.o" >"$trial/log" 2>&1; then
+  host=${CUDAHOSTCXX:-g++}
+  ! grep -q "unsupported GNU version" "$trial/log" ||
+    fail "nvcc $cuda_version refuses $host $("$host" -dumpfullversion): install an older g++ and name it, like CUDAHOSTCXX=g++-11"
+  fail "nvcc $cuda_version cannot compile with $host: $(grep -m1 . "$trial/log" | head -c 200)"
+fi
+
 # --- libraries ----------------------------------------------------------------------------------------------------------
 cuda_includes=() cuda_libraries=() cuda_folders=()
 
@@ -72,31 +99,4 @@ nccl_version=
 if [ "$nccl" = 1 ]; then
   use_library nccl.h nccl "" "" ${NCCL_ROOT:-"${roots[@]}"} || fail "NCCL (nccl.h and libnccl) is not in ${NCCL_ROOT:-the toolkit, the environment or /usr}: $python -m pip install nvidia-nccl-cu$major, set NCCL_ROOT, or leave CAFFE_NCCL out"
   nccl_version=$(header_version nccl.h NCCL_MAJOR NCCL_MINOR NCCL_PATCH)
-fi
-
-# --- architectures ------------------------------------------------------------------------------------------------------
-known=$("$nvcc" --list-gpu-code | sed -nE 's/^sm_([0-9]+)$/\1/p' | sort -n | paste -sd' ')
-knows() { case " $known " in *" $1 "*) ;; *) return 1 ;; esac; }
-if [ -z "${CAFFE_CUDA_ARCHITECTURES:-}" ]; then
-  # Volta or Turing, Ampere and Ada, Hopper: machine code for those that this nvcc knows. A card newer than the last one
-  # compiles that one's PTX when it starts.
-  knows 70 && architectures="70-real;80-real" || architectures="75-real;80-real"
-  knows 90 && architectures+=";90" || architectures=${architectures%-real}
-else
-  architectures=$CAFFE_CUDA_ARCHITECTURES
-  for name in ${architectures//;/ }; do
-    [[ $name =~ ^([0-9]+)(-real|-virtual)?$ ]] || fail "CAFFE_CUDA_ARCHITECTURES=$architectures: $name is none: like 80-real;90 (both machine code and PTX where neither -real nor -virtual stands)"
-    knows "${BASH_REMATCH[1]}" || fail "CAFFE_CUDA_ARCHITECTURES=$architectures: nvcc $cuda_version does not know ${BASH_REMATCH[1]}: it knows $known"
-  done
-fi
-
-# --- does it compile? ----------------------------------------------------------------------------------------------------
-trial=$(mktemp -d)
-trap 'rm -rf "$trial"' EXIT
-echo '__global__ void nothing() {}' >"$trial/nothing.cu"
-if ! "$nvcc" ${CUDAHOSTCXX:+-ccbin "$CUDAHOSTCXX"} -std=c++17 -c "$trial/nothing.cu" -o "$trial/nothing.o" >"$trial/log" 2>&1; then
-  host=${CUDAHOSTCXX:-g++}
-  ! grep -q "unsupported GNU version" "$trial/log" ||
-    fail "nvcc $cuda_version refuses $host $("$host" -dumpfullversion): install an older g++ and name it, like CUDAHOSTCXX=g++-11"
-  fail "nvcc $cuda_version cannot compile with $host: $(grep -m1 . "$trial/log" | head -c 200)"
 fi
