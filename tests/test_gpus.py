@@ -17,7 +17,7 @@ import pytest
 from google.protobuf import text_format
 
 from conftest import ROOT, command, one_line
-from hkd import devices, engines, experiments, generated, gpus, memory, networks, parallel, plans
+from hkd import devices, driver, engines, experiments, generated, gpus, memory, networks, parallel, plans, records
 from hkd.cli import UserError
 
 RUN = "python/run_stage.py"
@@ -125,6 +125,20 @@ class TestChoice:
         assert engines.label("caffe", "fp32", 2) == "caffe-2gpu" and engines.label("torch", "bf16") == "torch-bf16"
         assert [engines.deterministic("caffe", devices.Device(g, 2, "")) for g in ((), (0,), (0, 1))] == [1, 1, 0]
         assert not engines.deterministic("torch", devices.Device((0,), 2, ""))
+
+    @pytest.mark.parametrize(
+        ("made", "asked", "way"),
+        [
+            ("caffe-2gpu", "caffe", "--gpu all on 2 GPUs"),
+            ("caffe", "caffe-2gpu", "--engine caffe on one GPU or the CPU"),
+            ("torch-bf16+caffe", "caffe", "--engine torch --precision bf16"),
+        ],
+    )
+    def test_a_stage_finished_otherwise_is_not_taken_for_it(self, made, asked, way, tmp_path):
+        records.write_record(tmp_path, {"engine": made})
+        with pytest.raises(UserError, match=f"finished by engine {re.escape(made)}, not {asked}.*{way}$"):
+            driver.refuse_other_engine(tmp_path, asked)
+        driver.refuse_other_engine(tmp_path, made)
 
     def test_a_word_that_is_no_gpu(self):
         one_line(command(RUN, "--gpu", "first", "--dry-run"), "--gpu", "a number or all", "first")

@@ -81,8 +81,8 @@ def refuse_other_engine(folder, asked):
     engine = records.read_record(folder).get("engine", "caffe")
     if engine != asked:
         raise UserError(
-            f"{shown(folder)} was finished by engine {engine}, not {asked}: name another --runs folder, or use --engine "
-            f"{engine.partition('-')[0].partition('+')[0]}"
+            f"{shown(folder)} was finished by engine {engine}, not {asked}: name another --runs folder, or use "
+            f"{engines.asked_for(engine)}"
         )
 
 

@@ -20,6 +20,15 @@ LABELS = ("caffe", *(label("torch", precision) for precision in PRECISIONS))
 MANY_GPUS = re.compile(r"caffe-\d+gpu")  # labels too
 
 
+def asked_for(label):
+    """The arguments by which a record's engine is had again; of several engines, the first."""
+    first = label.partition("+")[0]
+    if MANY_GPUS.fullmatch(first):
+        return f"--gpu all on {first.partition('-')[2].removesuffix('gpu')} GPUs"
+    engine, _, precision = first.partition("-")
+    return f"--engine {engine}" + (f" --precision {precision}" if precision else " on one GPU or the CPU")
+
+
 def check(engine, precision, device):
     """Raises UserError for what cannot be computed here."""
     if engine == "caffe":
