@@ -38,7 +38,7 @@ for_the_gpu=${CAFFE_CUDNN:-0}${CAFFE_NCCL:-0}
 if [ -f "$site/caffe/build_info.json" ]; then
   while IFS='=' read -r name value; do
     case " $names " in *" $name "*) [ -n "${!name+given}" ] || printf -v "$name" %s "$value" ;; esac
-  done < <("$python" -c 'import json, sys; print(*(f"{k}={v}" for k, v in json.load(open(sys.argv[1])).get("settings", {}).items()), sep="\n")' "$site/caffe/build_info.json")
+  done < <("$python" -c 'import json, sys; print(*(f"{k}={v}" for k, v in json.load(open(sys.argv[1])).get("settings", {}).items()), sep="\n")' "$site/caffe/build_info.json" 2>/dev/null)
 fi
 march=${CAFFE_MARCH:-} stock=${CAFFE_STOCK:-0} cuda=${CAFFE_CUDA:-0} cudnn=${CAFFE_CUDNN:-auto} nccl=${CAFFE_NCCL:-0}
 for flag in CAFFE_CUDA="$cuda" CAFFE_STOCK="$stock" CAFFE_NCCL="$nccl"; do
