@@ -49,7 +49,10 @@ if [ "$cuda" = 0 ]; then
   case $for_the_gpu in *1*) fail "CAFFE_CUDNN and CAFFE_NCCL are of the GPU code: set CAFFE_CUDA=1 too, or leave them out" ;; esac
   names="CAFFE_MARCH CAFFE_STOCK CAFFE_CUDA"  # a machine may set CUDA_HOME for other programs
 fi
-settings=$(for name in $names; do [ -z "${!name:-}" ] || printf '"%s": "%s"\n' "$name" "${!name}"; done | paste -sd, | sed 's/,"/, "/g')
+# Those that are not the default, as JSON.
+settings=$(for name in $names; do
+  case $name=${!name:-} in *=|CAFFE_STOCK=0|CAFFE_CUDA=0|CAFFE_NCCL=0|*=auto) ;; *) echo "\"$name\": \"${!name}\"" ;; esac
+done | paste -sd, | sed 's/,"/, "/g')
 
 # --- the stamp: everything that the result depends on ---------------------------------------------------------------
 stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$settings" "$site"; } | sha256sum | cut -d' ' -f1)
