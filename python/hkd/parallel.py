@@ -8,6 +8,7 @@ An iteration sees the images that it sees on one GPU: a data layer of rank r of 
 of a share, the stored ones and the losses in the log are those of rank 0's share, and crops are drawn by n generators.
 """
 
+import ctypes
 import json
 import os
 import time
@@ -51,12 +52,12 @@ def share_of(net_file, rank, gpus):
 
 def lead(solver, meeting, snapshot):
     """Rank 0: tells the others in the file `meeting` how to join and from which snapshot to start (None: the beginning),
-    and waits until all have. Returns what has to live as long as the solver steps."""
+    and waits until all have."""
     import caffe
 
     uid = caffe.NCCL.new_uid()
     write_whole(Path(meeting), json.dumps({"uid": uid.hex(), "snapshot": snapshot and str(snapshot)}))
-    return _join(solver, uid)
+    _join(solver, uid)
 
 
 def wait_for(meeting):
@@ -69,18 +70,18 @@ def wait_for(meeting):
 
 def follow(solver, uid, iterations):
     """The other ranks: iterates with rank 0 to the end."""
-    nccl = _join(solver, uid)
+    _join(solver, uid)
     solver.step(iterations - solver.iter)
-    return nccl
 
 
 def _join(solver, uid):
     import caffe
 
     nccl = caffe.NCCL(solver, uid)
+    # The solver needs it to the end of the process; and destroying it would wait for ranks that may be gone.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(nccl))
     nccl.bcast()
     solver.add_callback(nccl)
-    return nccl
 
 
 # --- the driver's side --------------------------------------------------------------------------------------------------

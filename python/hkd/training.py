@@ -96,7 +96,7 @@ class Training:
         self._build()
         snapshot = self._resume()
         if self.job.meeting:
-            self.nccl = parallel.lead(self.solver, self.job.meeting, snapshot)
+            parallel.lead(self.solver, self.job.meeting, snapshot)
         self.before = self.seconds - (time.monotonic() - started)  # what earlier sessions took
         self.clock = lambda: self.before + time.monotonic() - started
         last_snapshot = time.monotonic()
