@@ -256,6 +256,17 @@ def test_the_estimate_is_what_an_iteration_takes_or_a_little_less(names):
     assert 0.8 < memory.of_training(stage, 10_000) / int(done.stdout) < 1.1
 
 
+def test_counting_says_nothing():
+    code = (
+        "import sys; from hkd import experiments, memory, plans; "
+        "stage = plans.stage(experiments.experiment('fashion-mnist-r14-r8'), 'kd', 'kd'); "
+        "print(memory.of_training(stage, 10_000)); print('after', file=sys.stderr)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "python"), "GLOG_minloglevel": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert int(done.stdout) > 0 and done.stderr == "after\n"
+
+
 # --- several GPUs -------------------------------------------------------------------------------------------------------
 
 
