@@ -30,7 +30,8 @@ RUN = "python/run_stage.py"
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 BUILD_IMAGE = ROOT / "docker/build_image.sh"
 LARGEST = 1_200_000_000  # bytes of the CPU image
-README_LINES = re.findall(r"^docker run --rm hkd-caffe (python .*)$", (ROOT / "README.md").read_text(), re.M)
+README = (ROOT / "README.md").read_text()
+README_LINES = re.findall(r"^docker run --rm hkd-caffe (python .*)$", README, re.M)
 
 
 def instructions():
@@ -150,10 +151,11 @@ class TestCompose:
             # Longer than `docker stop` waits by itself.
             assert int(service["stop_grace_period"].removesuffix("s")) > 10
             mounts = [
-                m if isinstance(m, dict) else dict(zip(("source", "target"), m.split(":"), strict=True))
-                for m in service["volumes"]
+                m.split(":")[:2] if isinstance(m, str) else [m["source"], m["target"]] for m in service["volumes"]
             ]
-            assert [m["target"] for m in mounts] == volumes and {m["source"] for m in mounts} == set(config["volumes"])
+            assert [target for _, target in mounts] == volumes
+            assert {source for source, _ in mounts} == set(config["volumes"])
+        assert {volume["name"] for volume in config["volumes"].values()} == set(re.findall(r" -v (hkd-\w+):/", README))
         (gpus,) = config["services"]["cuda"]["deploy"]["resources"]["reservations"]["devices"]
         assert gpus["driver"] == "nvidia" and gpus["capabilities"] == ["gpu"]
         assert "deploy" not in config["services"]["cpu"]
@@ -165,9 +167,9 @@ class TestCompose:
         words = next((w for w in (["docker", "compose"], ["docker-compose"]) if answers([*w, "version"])), None)
         if words is None:
             pytest.skip("no docker compose")
-        done = subprocess.run([*words, "-f", self.FILE, "config", "--format", "json"], capture_output=True, text=True)
+        done = subprocess.run([*words, "-f", self.FILE, "config"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        self.check(json.loads(done.stdout))
+        self.check(yaml.safe_load(done.stdout))
 
 
 class TestWhatTheImageReliesOn:
