@@ -173,6 +173,7 @@ def write_lmdb(path, images, labels, order, pad, digest, quiet):
     datum = caffe_pb2.Datum(channels=channels, height=padded.shape[1], width=padded.shape[2])
     # A value over half a page lies in whole pages of its own.
     map_size = len(order) * (padded.size // 4096 + 2) * 4096 + (64 << 20)
+    path.mkdir()  # lmdb would make it with the mode of a file, which only root could enter
     with lmdb.open(str(path), map_size=map_size, sync=False, lock=False, mode=0o644) as environment:
         starts = range(0, len(order), IMAGES_A_TRANSACTION)
         for start in track(starts, description=path.name, disable=quiet or not sys.stdout.isatty(), transient=True):

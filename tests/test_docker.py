@@ -336,7 +336,10 @@ class TestTheImage:
         size = int(containers("image", "inspect", "--format", "{{.Size}}", containers.image).stdout)
         assert size < LARGEST
         found = containers.run(
-            "sh", "-c", "command -v g++ gcc cmake nvcc protoc git; ls -A /var/lib/apt/lists /etc/pip.conf", check=None
+            "sh",
+            "-c",
+            "command -v g++ gcc cmake nvcc protoc git; ls -A /var/lib/apt/lists; cat /etc/pip.conf",
+            check=None,
         )
         assert found.stdout.split() == []
         assert containers.run("id", "-u").stdout == "1000\n"
