@@ -14,11 +14,12 @@ py   = .venv/bin/python
 # Named by what the environment is made from: `make setup` does nothing while that stays the same, whatever its dates are.
 ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
 
-.PHONY: help setup torch demo tables test lint prototxt bench docker docker-cuda clean
+.PHONY: help setup torch caffe-cuda demo tables test lint prototxt bench docker docker-cuda clean
 
 help:
 	@echo "make setup   Debian packages (as root), .venv with Python packages, BVLC Caffe"
 	@echo "make torch   PyTorch, for --engine torch"
+	@echo "make caffe-cuda   Caffe for NVIDIA's GPUs, with compiler and libraries from PyPI"
 	@echo "make demo    teacher, hint steps 1-3, KD and the student alone on Fashion-MNIST: a table and a figure"
 	@echo "             make demo DATASET=cifar10 SOURCE=cifar-10-binary.tar.gz    the same on CIFAR-10"
 	@echo "make tables  every run of the paper's tables and figures, then these and a report: make tables CONFIG='scale=0.01 nets=3'"
@@ -40,6 +41,10 @@ $(ready):
 
 torch: setup
 	$(py) -m pip install --quiet --disable-pip-version-check -e '.[torch]'
+
+caffe-cuda: $(ready)
+	$(py) -m pip install --quiet --disable-pip-version-check --no-deps -r docker/caffe/nvidia.txt
+	CUDA_HOME=$$($(py) -c 'import nvidia; print(nvidia.__path__[0])')/cu13 CAFFE_CUDA=1 CAFFE_CUDNN=1 CAFFE_NCCL=1 docker/build_caffe.sh $(py)
 
 demo: setup
 	$(py) data_tools/make_lmdb.py --dataset $(DATASET) $(if $(SOURCE),--source $(SOURCE))

@@ -4,20 +4,21 @@
 #
 #   docker/build_caffe.sh [PYTHON]        PYTHON defaults to .venv/bin/python; NumPy 1 and protobuf must be in it
 #
-# Settings, by environment:
-#   CAFFE_CUDA=1        compile the GPU code too (needs nvcc)        CAFFE_MARCH=native   -march for the CPU code
+# Settings, by environment. One that is not given and decides what is built stays as it was in the build that is there:
+# `make test` must not turn a GPU build into a CPU build.
+#   CAFFE_MARCH=native  -march for the CPU code                      CAFFE_STOCK=1        plain BVLC: no cpu-*.patch, no OpenMP
+#   CAFFE_CUDA=1        compile the GPU code too (needs nvcc)        CUDA_HOME=DIR        the toolkit; default: nvcc on PATH
+#   CAFFE_CUDNN=0|1     default: auto, where it is found             CUDNN_ROOT=DIR       holds include/ and lib/
+#   CAFFE_NCCL=1        several GPUs                                 NCCL_ROOT=DIR        likewise
+#   CAFFE_CUDA_ARCHITECTURES="80-real;90"   as CMake writes them     CUDAHOSTCXX=g++-11   the compiler behind nvcc
 #   CAFFE_SDIST=FILE    use this archive, download nothing           BUILD_DIR=DIR        default: build/caffe
-#   CAFFE_STOCK=1       plain BVLC: none of the cpu-*.patch, no OpenMP
-#   CAFFE_CUDA_ARCHITECTURES="80-real;90"                            JOBS=N               default: all cores
+#   JOBS=N              default: all cores
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 recipe=$root/docker/caffe
 python=${1:-$root/.venv/bin/python}
 build=${BUILD_DIR:-$root/build/caffe}
-cuda=${CAFFE_CUDA:-0}
-stock=${CAFFE_STOCK:-0}
-march=${CAFFE_MARCH:-}
 
 # BVLC/caffe at 9b89154, as an archive on PyPI. Its later versions are other forks: never raise this.
 package=brocolli-caffe
@@ -28,13 +29,33 @@ upstream=BVLC/caffe@9b89154
 fail() { echo "build_caffe.sh: error: $*" >&2; exit 1; }
 
 [ -x "$(command -v "$python")" ] || fail "no Python at $python: run 'make setup', or name one: docker/build_caffe.sh PYTHON"
-case $cuda in 0|1) ;; *) fail "CAFFE_CUDA=$cuda: must be 0 or 1" ;; esac
-case $stock in 0|1) ;; *) fail "CAFFE_STOCK=$stock: must be 0 or 1" ;; esac
-
-# --- the stamp: everything that the result depends on ---------------------------------------------------------------
 site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
-stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$cuda" "$stock" "$march" "${CAFFE_CUDA_ARCHITECTURES:-}" "$site"; } | sha256sum | cut -d' ' -f1)
+
+# --- the settings -----------------------------------------------------------------------------------------------------
+names="CAFFE_MARCH CAFFE_STOCK CAFFE_CUDA CAFFE_CUDNN CAFFE_NCCL CAFFE_CUDA_ARCHITECTURES CUDA_HOME CUDNN_ROOT NCCL_ROOT CUDAHOSTCXX"
+for_the_gpu=${CAFFE_CUDNN:-0}${CAFFE_NCCL:-0}
+if [ -f "$site/caffe/build_info.json" ]; then
+  while IFS='=' read -r name value; do
+    case " $names " in *" $name "*) [ -n "${!name+given}" ] || printf -v "$name" %s "$value" ;; esac
+  done < <("$python" -c 'import json, sys; print(*(f"{k}={v}" for k, v in json.load(open(sys.argv[1])).get("settings", {}).items()), sep="\n")' "$site/caffe/build_info.json" 2>/dev/null)
+fi
+march=${CAFFE_MARCH:-} stock=${CAFFE_STOCK:-0} cuda=${CAFFE_CUDA:-0} cudnn=${CAFFE_CUDNN:-auto} nccl=${CAFFE_NCCL:-0}
+for flag in CAFFE_CUDA="$cuda" CAFFE_STOCK="$stock" CAFFE_NCCL="$nccl"; do
+  case ${flag#*=} in 0|1) ;; *) fail "$flag: must be 0 or 1" ;; esac
+done
+case $cudnn in 0|1|auto) ;; *) fail "CAFFE_CUDNN=$cudnn: must be 0, 1 or auto" ;; esac
+if [ "$cuda" = 0 ]; then
+  case $for_the_gpu in *1*) fail "CAFFE_CUDNN and CAFFE_NCCL are of the GPU code: set CAFFE_CUDA=1 too, or leave them out" ;; esac
+  names="CAFFE_MARCH CAFFE_STOCK CAFFE_CUDA"  # a machine may set CUDA_HOME for other programs
+fi
+# Those that are not the default, as JSON.
+settings=$(for name in $names; do
+  case $name=${!name:-} in *=|CAFFE_STOCK=0|CAFFE_CUDA=0|CAFFE_NCCL=0|*=auto) ;; *) echo "\"$name\": \"${!name}\"" ;; esac
+done | paste -sd, | sed 's/,"/, "/g')
+
+# --- the stamp: everything that the result depends on ---------------------------------------------------------------
+stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$settings" "$site"; } | sha256sum | cut -d' ' -f1)
 if [ -x "$bin/caffe" ] && [ -f "$site/caffe/_caffe.so" ] && grep -qs "\"$stamp\"" "$site/caffe/build_info.json"; then
   echo "Caffe is built already ($site/caffe)"
   exit 0
@@ -53,7 +74,8 @@ if ! ls /usr/lib/*/libboost_python"$minor".so >/dev/null 2>&1; then
 fi
 "$python" -c 'import numpy; raise SystemExit(numpy.__version__.split(".")[0] != "1")' 2>/dev/null ||
   fail "$python has no NumPy 1, which pycaffe is written for: run 'make setup', or pip install 'numpy<2'"
-[ "$cuda" = 0 ] || command -v nvcc >/dev/null || fail "CAFFE_CUDA=1 needs nvcc on PATH: install the CUDA toolkit, or build without CAFFE_CUDA"
+architectures='' cuda_version='' cudnn_version='' nccl_version='' nvcc='' cuda_includes=() cuda_libraries=() cuda_folders=()
+[ "$cuda" = 0 ] || . "$recipe/find_cuda.sh"
 
 mkdir -p "$build" || fail "cannot write to $build: set BUILD_DIR to a folder that you own"
 # Two builds in one folder would tear each other's files.
@@ -92,10 +114,14 @@ fi
 # --- compile ------------------------------------------------------------------------------------------------------------
 objects=$build/objects-${stamp:0:12}
 log=$build/build.log
+listed() { local IFS=';'; echo "$*"; }
+[ "$cuda" = 0 ] || echo "with CUDA $cuda_version for $architectures, cuDNN ${cudnn_version:-none}, NCCL ${nccl_version:-none}"
 echo "compiling Caffe (2-3 minutes on 2 cores$([ "$cuda" = 1 ] && echo ', about 10 with CUDA'); log: $log)"
 {
   cmake -S "$recipe" -B "$objects" -DCMAKE_BUILD_TYPE=Release -DCAFFE_SOURCE="$source" -DCAFFE_PYTHON="$python" \
-        -DCAFFE_CUDA="$cuda" -DCAFFE_MARCH="$march" -DCAFFE_STOCK="$stock" -DCMAKE_CUDA_ARCHITECTURES="${CAFFE_CUDA_ARCHITECTURES:-}" \
+        -DCAFFE_MARCH="$march" -DCAFFE_STOCK="$stock" -DCAFFE_CUDA="$cuda" -DCAFFE_CUDNN="${cudnn_version:-0}" -DCAFFE_NCCL="${nccl_version:-0}" \
+        -DCMAKE_CUDA_COMPILER="$nvcc" -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DCAFFE_CUDA_INCLUDES="$(listed "${cuda_includes[@]}")" \
+        -DCAFFE_CUDA_LIBRARIES="$(listed "${cuda_libraries[@]}")" -DCMAKE_INSTALL_RPATH="$(listed "${cuda_folders[@]}")" \
         -DCMAKE_INSTALL_PREFIX="$objects/install" &&
   cmake --build "$objects" -j"${JOBS:-$(nproc)}" &&
   cmake --install "$objects"
@@ -106,11 +132,16 @@ rm -rf "$site/caffe" || fail "cannot write to $site: run as the user who owns th
 cp -r "$objects/install/python/caffe" "$site/caffe"
 install -m 755 "$objects/install/bin/caffe" "$bin/caffe"
 "$python" -c 'import caffe' 2>"$build/import.log" || fail "Caffe was built, but $python cannot import it: $(tail -1 "$build/import.log")"
+quoted() { [ -n "$1" ] && echo "\"$1\"" || echo false; }
 cat >"$site/caffe/build_info.json.new" <<INFO
 {"stamp": "$stamp",
  "source": "$upstream ($package $version)",
  "patches": [$(printf '%s\n' $patches | sed 's|.*/\(.*\)|"\1"|' | paste -sd,)],
- "cuda": $([ "$cuda" = 1 ] && echo true || echo false),
+ "settings": {$settings},
+ "cuda": $(quoted "$cuda_version"),
+ "cudnn": $(quoted "$cudnn_version"),
+ "nccl": $(quoted "$nccl_version"),
+ "architectures": [$([ "$cuda" = 0 ] || echo "\"${architectures//;/\", \"}\"")],
  "stock": $([ "$stock" = 1 ] && echo true || echo false),
  "march": "${march:-generic}",
  "compiler": "$(g++ -dumpfullversion -dumpversion | head -1)",

@@ -5,6 +5,7 @@ python python/run_stage.py --experiment cifar10-r14-r8 --method kd --stage kd --
 python python/run_stage.py --status
 """
 
+import argparse
 import math
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hkd.cli import Parser, UserError, default_folder, run, use_project_python
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import driver, engines, experiments, methods, plans
+from hkd import devices, driver, engines, experiments, methods, plans
 
 
 def parser():
@@ -40,7 +41,7 @@ def parser():
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default NAME in $HKD_DATA, else in data")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
-    where.add_argument("--gpu", type=int, metavar="N", help="use GPU N")
+    where.add_argument("--gpu", type=gpu, metavar="N|all", help="use GPU N, or divide each batch over all of them")
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
     p.add_argument("--engine", default="caffe", choices=engines.ENGINES, help="what computes; default caffe")
@@ -54,6 +55,12 @@ def parser():
     p.add_argument("--list", action="store_true", help="the experiments")
     p.add_argument("-v", "--verbose", action="store_true", help="show Caffe's own log (always kept in caffe.log)")
     return p
+
+
+def gpu(text):
+    if text != devices.ALL and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number or {devices.ALL}, not {text!r}")
+    return text if text == devices.ALL else int(text)
 
 
 def main():

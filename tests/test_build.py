@@ -1,5 +1,7 @@
 """The recipe that builds Caffe: what is there, what is said when something is missing, and that it does nothing twice."""
 
+import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, one_line
+from hkd import gpus
 
 BUILD = ROOT / "docker/build_caffe.sh"
+NUMPY = Path(importlib.util.find_spec("numpy").origin).parent
 
 
 def build(*arguments, path=None, **environment):
@@ -36,9 +40,9 @@ def elsewhere(tmp_path):
         [sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", tmp_path / "env"], check=True
     )
     python = tmp_path / "env/bin/python"
-    numpy = Path(__import__("numpy").__file__).parents[1]
     site = next((tmp_path / "env/lib").glob("python*/site-packages"))
-    (site / "borrowed.pth").write_text(f"{numpy}\n")
+    for part in NUMPY.parent.glob("numpy*"):  # and nothing else: NVIDIA's packages would be found
+        (site / part.name).symlink_to(part)
     return python, str(tmp_path / "build")
 
 
@@ -115,14 +119,117 @@ def test_a_download_that_fails_is_one_line(elsewhere):
     says(build(python, BUILD_DIR=folder, **unreachable, **pip), "cannot get brocolli-caffe==3.0.0", "CAFFE_SDIST")
 
 
-@pytest.mark.parametrize("name", ["CAFFE_CUDA", "CAFFE_STOCK"])
+@pytest.mark.parametrize("name", ["CAFFE_CUDA", "CAFFE_STOCK", "CAFFE_NCCL", "CAFFE_CUDNN"])
 def test_a_flag_that_is_neither_0_nor_1(name):
-    says(build(sys.executable, **{name: "yes"}), f"{name}=yes", "0 or 1")
+    says(build(sys.executable, **{name: "yes"}), f"{name}=yes", "must be 0")
 
 
-def test_cuda_without_its_compiler(elsewhere, tmp_path):
-    python, folder = elsewhere
-    says(build(python, BUILD_DIR=folder, CAFFE_CUDA="1", path=tools_without(tmp_path, "nvcc")), "nvcc")
+class TestCuda:
+    @pytest.fixture
+    def refused(self, elsewhere):
+        """What the recipe says of settings, the rest of a CUDA build given as far as this machine has it."""
+        python, folder = elsewhere
+
+        def said(*words, path=None, **settings):
+            says(build(python, BUILD_DIR=folder, CAFFE_CUDA="1", path=path, **settings), *words)
+            assert not Path(folder).exists()
+
+        return said
+
+    @pytest.fixture
+    def nvcc(self):
+        return shutil.which("nvcc") or pytest.skip("no nvcc on PATH")
+
+    def test_without_its_compiler(self, refused, tmp_path):
+        refused("needs nvcc", "CUDA_HOME", "make caffe-cuda", path=tools_without(tmp_path, "nvcc"))
+
+    def test_a_toolkit_that_is_none(self, refused, tmp_path):
+        refused("CUDA_HOME=", "no bin/nvcc", CUDA_HOME=str(tmp_path))
+
+    def test_a_compiler_that_is_not_nvidias(self, refused, tmp_path):
+        (tmp_path / "cuda/bin").mkdir(parents=True)
+        (tmp_path / "cuda/bin/nvcc").symlink_to(shutil.which("g++"))
+        refused("names no release", CUDA_HOME=str(tmp_path / "cuda"))
+
+    @pytest.mark.parametrize(("names", "words"), [("35", ["does not know 35", "it knows"]), ("8.0", ["8.0 is none"])])
+    def test_an_architecture_that_it_does_not_know(self, refused, nvcc, names, words):
+        refused(f"CAFFE_CUDA_ARCHITECTURES=90;{names}", *words, CAFFE_CUDA_ARCHITECTURES=f"90;{names}")
+
+    def test_a_host_compiler_that_it_cannot_use(self, refused, nvcc):
+        refused("cannot compile with /bin/false", CUDAHOSTCXX="/bin/false")
+
+    def test_without_cublas(self, refused, nvcc):
+        if Path("/usr/include/cublas_v2.h").exists():
+            pytest.skip("this machine has cuBLAS")
+        refused("cuBLAS", "cublas_v2.h", "pip install 'nvidia-cublas==")
+
+    def test_settings_of_the_gpu_code_without_it(self):
+        for setting in ("CAFFE_CUDNN", "CAFFE_NCCL"):
+            says(build(sys.executable, CAFFE_CUDA="0", **{setting: "1"}), "of the GPU code", "CAFFE_CUDA=1")
+
+
+class TestACudaBuild:
+    """A CUDA build in an environment of its own: of HKD_CUDA_PYTHON where that is set, else made here, in 10 minutes."""
+
+    pytestmark = pytest.mark.slow
+    STAGE = ("--experiment", "fashion-mnist-r14-r8", "--stage", "baseline", "--scale", "0.0002", "--set", "batch=16")
+
+    @pytest.fixture(scope="class")
+    def python(self, tmp_path_factory):
+        if given := os.environ.get("HKD_CUDA_PYTHON"):
+            return Path(given)
+        folder = tmp_path_factory.mktemp("cuda")
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+        site = next((folder / "env/lib").glob("python*/site-packages"))
+        (site / "borrowed.pth").write_text(f"{NUMPY.parent}\n")
+        python = folder / "env/bin/python"
+        done = build(python, BUILD_DIR=str(folder / "build"), CAFFE_CUDA="1")
+        if done.returncode and any(word in done.stderr for word in ("needs nvcc", "is not found", "is not beside")):
+            pytest.skip(done.stderr.strip())
+        assert done.returncode == 0, done.stderr
+        return python
+
+    def run(self, python, *words):
+        words = [python, ROOT / "python/run_stage.py", *words]
+        return subprocess.run(
+            words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
+        )
+
+    def test_it_says_what_it_was_built_with(self, python):
+        asked = (
+            "import caffe, json; from hkd import devices; print(json.dumps([devices.caffe_build(), caffe.has_nccl()]))"
+        )
+        env = os.environ | {"PYTHONPATH": str(ROOT / "python")}
+        done = subprocess.run([python, "-c", asked], capture_output=True, text=True, env=env)
+        info, has_nccl = json.loads(done.stdout)
+        assert int(info["cuda"].split(".")[0]) >= 11 and info["architectures"] and bool(info["nccl"]) == has_nccl
+        linked = subprocess.run(["ldd", self.library(python)], capture_output=True, text=True).stdout
+        assert "not found" not in linked
+        for name, wanted in (("libcublas", True), ("libcudnn", info["cudnn"]), ("libnccl", info["nccl"])):
+            assert (name in linked) == bool(wanted), name
+
+    @staticmethod
+    def library(python):
+        return next(python.parents[1].glob("lib/python*/site-packages/caffe/_caffe.so"))
+
+    def test_a_later_build_without_settings_leaves_it(self, python):
+        done = build(python)
+        assert done.returncode == 0 and done.stdout.startswith("Caffe is built already")
+
+    def test_it_trains_on_the_cpu_to_the_same_bytes(self, python, fashion, tmp_path):
+        finals = []
+        for name, each in (("cpu", Path(sys.executable)), ("cuda", python)):
+            done = self.run(each, *self.STAGE, "--cpu", "--data", fashion, "--runs", tmp_path / name)
+            assert done.returncode == 0, done.stderr
+            finals.append(next((tmp_path / name).glob("*/*/*/final.caffemodel")).read_bytes())
+        assert finals[0] == finals[1]
+
+    def test_without_a_gpu_it_says_so(self, python):
+        if gpus.why_none():
+            one_line(self.run(python, *self.STAGE, "--gpu", "0", "--dry-run"), "--gpu 0", gpus.why_none(), "--cpu")
+            assert "device: CPU" in self.run(python, *self.STAGE, "--dry-run").stdout
+        else:
+            pytest.skip("a GPU is here")
 
 
 def test_no_python_there(tmp_path):
@@ -176,3 +283,19 @@ def test_every_patch_says_why():
     for patch in (ROOT / "docker/caffe").glob("*.patch"):
         reason, _, hunks = patch.read_text().partition("--- a/")
         assert len(reason.split()) > 20 and hunks
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_the_patches_apply_to_the_archive_without_fuzz(stock, tmp_path):
+    archive = Path(os.environ.get("CAFFE_SDIST") or ROOT / "build/caffe/brocolli-caffe-3.0.0.tar.gz")
+    if not archive.exists():
+        pytest.skip(f"no {archive} (make setup leaves it there, CAFFE_SDIST names another)")
+    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path, "--strip-components=1"], check=True)
+    for patch in sorted((ROOT / "docker/caffe").glob("*.patch")):
+        if not (stock and patch.name.startswith("cpu-")):
+            words = ["patch", "--batch", "--fuzz=0", "-p1", "-d", tmp_path, "-i", patch]
+            done = subprocess.run(words, capture_output=True, text=True)
+            assert done.returncode == 0 and "offset" not in done.stdout, f"{patch.name}: {done.stdout}"
+    factory = (tmp_path / "src/caffe/layer_factory.cpp").read_text()
+    # Each of cuDNN's layers that Caffe would take by itself is left to the GPU.
+    assert factory.count("Caffe::mode() == Caffe::GPU") == 8

@@ -11,7 +11,8 @@ what stands above it):
     surgery.py      weights from one stage into the next
     snapshots.py    what survives a kill             records.py      what a stage leaves behind
     engines.py      Caffe or PyTorch                 torch_engine/   PyTorch on the same files
-    parity.py       the one against the other
+    parity.py       the one against the other        memory.py       what a network takes of a GPU
+    parallel.py     several GPUs
     training.py     the loop of one stage            job.py          one stage, in a process of its own
     driver.py       the stages that a command needs, in order
     targets.py      the paper's tables and figures as data           cost.py      what each costs to make
@@ -20,5 +21,5 @@ what stands above it):
     drawing.py      a network as a picture                           report.py    all of it on one page
     workflow.py     what the Snakefile runs
 
-cli.py, files.py, locks.py, devices.py and progress.py are what the command lines stand on.
+cli.py, files.py, locks.py, devices.py, gpus.py and progress.py are what the command lines stand on.
 """

@@ -64,7 +64,7 @@ class Choice:
     def __post_init__(self):
         if self.scale is not None and not (math.isfinite(self.scale) and 0 < self.scale <= 1):
             raise UserError(f"--scale {self.scale}: expected more than 0 and at most 1")
-        if self.engine is not None and self.engine not in engines.LABELS:
+        if self.engine not in (None, *engines.LABELS) and not engines.MANY_GPUS.fullmatch(self.engine):
             raise did_you_mean(self.engine, engines.LABELS, "engine")
 
     def admits(self, run, reached):

@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hkd import data, engines, experiments, generated, plans, records, snapshots
+from hkd import data, engines, experiments, generated, memory, networks, parallel, plans, records, snapshots
 from hkd.cli import IMAGE, ROOT, UserError, default_folder, fail, require_writable
 from hkd.data import shown
 from hkd.job import Job
@@ -31,6 +31,10 @@ class Options:
     precision: str = "fp32"
     wait: bool = False  # for a stage that another process is training
 
+    @property
+    def label(self):
+        return engines.label(self.engine, self.precision, len(self.device.gpus))
+
     def data_folder(self, stage):
         return self.data or default_folder("data") / stage.experiment.dataset
 
@@ -41,6 +45,10 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     folder = options.data_folder(stage)
     manifest = data.read_manifest(folder, stage.experiment.facts)
     print_plan(stage, options, manifest)
+    if options.engine == "caffe" and options.device.gpus:
+        parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
+        images = manifest.test_images if manifest else stage.experiment.facts.test_images
+        memory.check(plans.lineage(stage), images, options.device)
     if dry_run:
         return 0
     if manifest is None:
@@ -51,9 +59,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
         state = records.state(needed.folder(options.runs), digest(needed, options, manifest))
         if state.status == "finished":
             if needed == stage:
-                refuse_other_engine(
-                    folder=stage.folder(options.runs), asked=engines.label(options.engine, options.precision)
-                )
+                refuse_other_engine(folder=stage.folder(options.runs), asked=options.label)
             continue
         if state.status == "changed":
             set_aside(needed.folder(options.runs))
@@ -76,8 +82,8 @@ def refuse_other_engine(folder, asked):
     engine = records.read_record(folder).get("engine", "caffe")
     if engine != asked:
         raise UserError(
-            f"{shown(folder)} was finished by engine {engine}, not {asked}: name another --runs folder, or use --engine "
-            f"{engine.partition('-')[0].partition('+')[0]}"
+            f"{shown(folder)} was finished by engine {engine}, not {asked}: name another --runs folder, or use "
+            f"{engines.asked_for(engine)}"
         )
 
 
@@ -152,7 +158,7 @@ def spawn(stage, options, prepare_only=False):
         seed=stage.seed,
         runs=str(Path(options.runs).absolute()),
         data=str(Path(options.data_folder(stage)).absolute()),
-        gpu=options.device.gpu,
+        gpus=options.device.gpus,
         threads=options.device.threads,
         why=options.device.why,
         engine=options.engine,
@@ -169,30 +175,40 @@ def spawn(stage, options, prepare_only=False):
         "OPENBLAS_NUM_THREADS": threads,
         "OMP_NUM_THREADS": threads,
     }
+    jobs = [job]
+    if len(job.gpus) > 1:
+        place = parallel.meeting_place(stage.folder(options.runs))
+        jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(job.gpus))]
     # A process group of its own: a terminal's Ctrl-C then comes to this process alone, as `kill` and `docker stop` do,
     # and is passed on once; the child takes a second signal as an order to leave at once.
-    child = subprocess.Popen(
-        [sys.executable, "-m", "hkd.job"], stdin=subprocess.PIPE, text=True, env=environment, process_group=0
-    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hkd.job"], stdin=subprocess.PIPE, text=True, env=environment, process_group=0
+        )
+        for _ in jobs
+    ]
     asked = []
 
     def pass_on(number, frame):
         asked.append(number)
-        child.send_signal(number)
+        children[0].send_signal(number)
 
     previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        child.stdin.write(json.dumps(asdict(job)))
-        child.stdin.close()
-        code = child.wait()
+        for each, child in zip(jobs, children, strict=True):
+            child.stdin.write(json.dumps(asdict(each)))
+            child.stdin.close()
+        rank, code = parallel.supervise(children)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        if jobs[0].meeting:
+            Path(jobs[0].meeting).unlink(missing_ok=True)
     if code == 0 and asked:
         print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
         return 128 + asked[0]
     if code < 0:
-        return fail(last_words(stage.folder(options.runs) / "caffe.log", -code), code=128 - code)
+        return fail(last_words(stage.folder(options.runs) / parallel.log_name(rank), -code), code=128 - code)
     return code
 
 
@@ -224,7 +240,7 @@ def print_plan(stage, options, manifest):
         f"{e.name} ({e.reported_in}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}"
     )
     where = shown(options.data_folder(stage))
-    engine = "" if options.engine == "caffe" else f"   engine: {engines.label(options.engine, options.precision)}"
+    engine = "" if options.label == "caffe" else f"   engine: {options.label}"
     print(
         f"data: {where}" + ("" if manifest else " (not there: will be built)") + f"   device: {options.device}" + engine
     )
@@ -238,6 +254,9 @@ def print_plan(stage, options, manifest):
             "changed": "changed since: to train again",
         }[state.status]
         print(f"  {needed.name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
+        on_the_cpu = networks.without_cuda(needed.network("DATA", 1)) if options.device.gpus else []
+        if on_the_cpu and options.engine == "caffe":
+            print(f"    Python layers, which compute on the CPU: {', '.join(on_the_cpu)}")
     sys.stdout.flush()  # the processes that follow write to the same place
 
 

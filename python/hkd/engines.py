@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import re
 
 from hkd import devices
 from hkd.cli import UserError
@@ -10,12 +11,22 @@ ENGINES = ("caffe", "torch")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
-def label(engine, precision):
-    """How records and tables name it: caffe, torch, torch-bf16."""
-    return engine if precision == "fp32" else f"{engine}-{precision}"
+def label(engine, precision, gpus=1):
+    """How records and tables name it: caffe, torch, torch-bf16, caffe-4gpu."""
+    return "-".join([engine, *([precision] if precision != "fp32" else []), *([f"{gpus}gpu"] if gpus > 1 else [])])
 
 
 LABELS = ("caffe", *(label("torch", precision) for precision in PRECISIONS))
+MANY_GPUS = re.compile(r"caffe-\d+gpu")  # labels too
+
+
+def asked_for(label):
+    """The arguments by which a record's engine is had again; of several engines, the first."""
+    first = label.partition("+")[0]
+    if MANY_GPUS.fullmatch(first):
+        return f"--gpu all on {first.partition('-')[2].removesuffix('gpu')} GPUs"
+    engine, _, precision = first.partition("-")
+    return f"--engine {engine}" + (f" --precision {precision}" if precision else " on one GPU or the CPU")
 
 
 def check(engine, precision, device):
@@ -33,19 +44,31 @@ def check(engine, precision, device):
 
 def choose_device(engine, gpu=None, cpu=False, threads=None):
     """The devices.Device for --gpu N, --cpu or neither."""
-    name, remedy = {
-        "caffe": ("this Caffe", "run CAFFE_CUDA=1 make setup"),
-        "torch": ("this PyTorch", "install one with CUDA"),
+    name, remedy, one_gpu = {
+        "caffe": (
+            "this Caffe",
+            "run CAFFE_CUDA=1 make setup",
+            "this Caffe was built without NCCL: run CAFFE_CUDA=1 CAFFE_NCCL=1 make setup",
+        ),
+        "torch": ("this PyTorch", "install one with CUDA", "--engine torch computes on one GPU: use --engine caffe"),
     }[engine]
-    return devices.choose(gpus(engine), name, remedy, gpu, cpu, threads)
+    if engine == "caffe" and devices.caffe_build()["nccl"]:
+        one_gpu = ""
+    return devices.choose(gpus(engine), name, remedy, gpu, cpu, threads, one_gpu)
 
 
-def get_solver(engine, path, device, precision):
-    """A solver for the solver file at `path` on `device` (devices.Device)."""
+def deterministic(engine, device):
+    """Whether every operation there is one that gives the same bits each time. On a GPU that is by choice of algorithms
+    (docker/caffe/cudnn-8-algorithms.patch); neither NCCL nor PyTorch's default on a GPU promises it."""
+    return not device.gpus or (engine == "caffe" and len(device.gpus) == 1)
+
+
+def get_solver(engine, path, device, precision, rank=0):
+    """A solver for the solver file at `path` on `device` (devices.Device), of several GPUs on the one of `rank`."""
     if engine == "caffe":
         import caffe
 
-        devices.use(device)
+        devices.use(device, rank)
         return caffe.get_solver(str(path))
     import torch
 

@@ -14,12 +14,13 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hkd import data, devices, experiments, plans, records, surgery
+from hkd import data, devices, experiments, parallel, plans, records, surgery
 from hkd.cli import ROOT, UserError, run
 from hkd.data import shown
 from hkd.files import sha256, write_whole
 from hkd.locks import only_one
-from hkd.training import Stopped, StopSignal, Training
+from hkd.snapshots import Snapshots
+from hkd.training import Stopped, StopSignal, Training, build_solver, skip_data
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Job:
     seed: int
     runs: str
     data: str
-    gpu: int | None
+    gpus: tuple[int, ...]
     threads: int
     why: str
     engine: str
@@ -45,6 +46,8 @@ class Job:
     parent: int
     prepare_only: bool = False
     wait: bool = False
+    rank: int = 0  # of the processes of several GPUs, which find each other by the file `meeting`
+    meeting: str | None = None
 
     @property
     def stage(self):
@@ -53,7 +56,7 @@ class Job:
 
     @property
     def device(self):
-        return devices.Device(self.gpu, self.threads, self.why)
+        return devices.Device(tuple(self.gpus), self.threads, self.why)
 
 
 def main():
@@ -66,6 +69,8 @@ def main():
     os.chdir(ROOT)  # the paths in the stage's files are from here
     stage = job.stage
     folder = stage.folder(job.runs)
+    if job.rank:
+        return follow(stage, folder, job)
     folder.mkdir(parents=True, exist_ok=True)
     with only_one(folder, lambda: job.wait and not stop.number):
         manifest = data.read_manifest(job.data, stage.experiment.facts)
@@ -76,6 +81,20 @@ def main():
                     Training(stage, folder, job, manifest, digest, parents, stop).run()
                 except Stopped as error:
                     return 128 + error.args[0]
+    return 0
+
+
+def follow(stage, folder, job):
+    """The process of another GPU than the first: iterates with that one's, which tells it when to begin."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the first process writes the snapshot; then the driver ends this one
+    begin = parallel.wait_for(job.meeting)
+    with _caffe_log(folder / parallel.log_name(job.rank), job.verbose):
+        solver = build_solver(folder, job)
+        if begin["snapshot"]:
+            Snapshots(folder / "snapshots", None).restore(begin["snapshot"], solver)
+        skip_data(solver)
+        parallel.follow(solver, begin["uid"], stage.iterations)
     return 0
 
 

@@ -3,6 +3,7 @@
 The student's layers have the same names in every network; the teacher's carry the prefix `teacher/`.
 """
 
+import tempfile
 from dataclasses import dataclass
 
 import caffe
@@ -159,22 +160,29 @@ def parse(content):
     return text_format.Parse(content, caffe_pb2.NetParameter())
 
 
-def parameter_shapes(network, facts):
-    """{layer name: [shape of each parameter blob]} of a network, without opening its LMDBs.
+def without_cuda(network):
+    """The names of layers that compute on the CPU wherever the others do: a Python layer has no CUDA code."""
+    return [layer.name for layer in network.layer if layer.type == "Python"]
 
-    The data layers are replaced by Input layers of one image, then Caffe itself builds the network.
-    """
-    import tempfile
 
+def built(network, facts, phase, shares=1):
+    """The caffe.Net of one phase on the CPU, a batch divided by `shares` in place of its LMDBs. Caffe allocates nothing
+    for its blobs until it is run."""
     bare = caffe_pb2.NetParameter(name=network.name)
-    bare.layer.add(name="data", type="Input", top=["data"]).input_param.shape.add(
-        dim=[1, facts.channels, facts.size, facts.size]
-    )
-    if any("label" in layer.top for layer in network.layer):
-        bare.layer.add(name="label", type="Input", top=["label"]).input_param.shape.add(dim=[1])
-    bare.layer.extend(layer for layer in network.layer if layer.type not in ("Data", "Input"))
+    for layer in network.layer:
+        if layer.type != "Data":
+            bare.layer.add().CopyFrom(layer)
+        elif layer.include[0].phase == phase:
+            batch = layer.data_param.batch_size // shares
+            for top, shape in zip(layer.top, ([batch, facts.channels, facts.size, facts.size], [batch]), strict=False):
+                bare.layer.add(name=top, type="Input", top=[top]).input_param.shape.add(dim=shape)
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
         file.write(text_format.MessageToString(bare))
         file.flush()
-        net = caffe.Net(file.name, caffe.TEST)
+        return caffe.Net(file.name, phase)
+
+
+def parameter_shapes(network, facts):
+    """{layer name: [shape of each parameter blob]} of a network, without opening its LMDBs: Caffe itself builds it."""
+    net = built(network, facts, caffe.TEST)
     return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}

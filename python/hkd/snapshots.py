@@ -30,10 +30,10 @@ class Snapshots:
         self.digest = digest
         self.folder.mkdir(exist_ok=True)
 
-    @property
-    def prefix(self):
+    @staticmethod
+    def prefix_in(folder):
         """Where Caffe itself is to write: the solver's snapshot_prefix."""
-        return self.folder / ".caffe"
+        return folder / ".caffe"
 
     def save(self, solver, extra):
         """Writes one of `solver` (pycaffe), with `extra` (JSON) beside it. Raises UserError when weights are not finite
@@ -52,7 +52,7 @@ class Snapshots:
         partial.mkdir()
         solver.snapshot()
         for suffix, name in (("caffemodel", WEIGHTS), ("solverstate", STATE)):
-            Path(f"{self.prefix}_iter_{solver.iter}.{suffix}").replace(partial / name)
+            Path(f"{self.prefix_in(self.folder)}_iter_{solver.iter}.{suffix}").replace(partial / name)
             _flush(partial / name)
         note = {"digest": self.digest, "iteration": solver.iter, **extra}
         note["sha256"] = {name: sha256(partial / name) for name in (WEIGHTS, STATE)}
@@ -94,7 +94,7 @@ class Snapshots:
                 f"{shown(folder / STATE)} is no solverstate: delete {shown(folder)} and run the same command again"
             ) from None
         state.learned_net = str((folder / WEIGHTS).absolute())
-        moved = self.folder / ".restore.solverstate"
+        moved = self.folder / f".restore-{os.getpid()}.solverstate"  # each GPU's process restores by itself
         moved.write_bytes(state.SerializeToString())
         solver.restore(str(moved))
         moved.unlink()

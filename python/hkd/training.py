@@ -16,7 +16,7 @@ import subprocess
 import time
 from dataclasses import asdict
 
-from hkd import devices, engines, paper, records, solvers
+from hkd import devices, engines, paper, parallel, records, solvers
 from hkd.cli import IMAGE, ROOT, UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
@@ -47,6 +47,36 @@ class StopSignal:
             os._exit(128 + number)
 
 
+def build_solver(folder, job):
+    """The stage's solver with its first weights, on the job's device: for several GPUs, this process's share of it.
+
+    It comes from the stage's own solver file; display, tests and snapshots are the driver's, not Caffe's."""
+    own = solvers.parse((folder / "solver.prototxt").read_text())
+    own.display, own.snapshot, own.test_interval = 0, 0, NEVER
+    own.snapshot_prefix = str(Snapshots.prefix_in(folder / "snapshots"))
+    own.solver_mode = own.CPU if job.device.gpu is None else own.GPU
+    path, share = folder / f".driver_solver-{job.rank}.prototxt", None
+    if job.meeting:
+        share = parallel.share_of(own.net, job.rank, len(job.gpus))
+        own.net = str(share)
+        if job.rank:  # tests are rank 0's
+            own.ClearField("test_iter")
+            own.ClearField("test_interval")
+    path.write_text(solvers.text(own, ["The driver's own copy of solver.prototxt."]))
+    solver = engines.get_solver(job.engine, path, job.device, job.precision, job.rank)
+    for written in filter(None, (path, share)):
+        written.unlink()
+    solver.net.copy_from(str(folder / "init.caffemodel"))
+    return solver
+
+
+def skip_data(solver, leave=lambda: None):
+    """Runs the data layer over the iterations that a restored solver has done. leave: called before each."""
+    for _ in range(solver.iter):
+        leave()
+        solver.net._forward(0, 0)
+
+
 class Training:
     """The loop over iterations: steps, log, tests, snapshots, and the record at the end."""
 
@@ -58,12 +88,15 @@ class Training:
         self.log_path = folder / records.LOG
         self.sums, self.count = {}, 0  # losses since the last line of the log
         self.seconds, self.sessions = 0.0, 1
-        self.engine, self.engines = engines.label(job.engine, job.precision), []  # now, and in earlier sessions
+        self.engine = engines.label(job.engine, job.precision, len(job.gpus))
+        self.engines = []  # of earlier sessions
 
     def run(self):
         started = time.monotonic()
         self._build()
-        self._resume()
+        snapshot = self._resume()
+        if self.job.meeting:
+            parallel.lead(self.solver, self.job.meeting, snapshot)
         self.before = self.seconds - (time.monotonic() - started)  # what earlier sessions took
         self.clock = lambda: self.before + time.monotonic() - started
         last_snapshot = time.monotonic()
@@ -85,25 +118,17 @@ class Training:
     # --- before the first iteration ---------------------------------------------------------------------------------
 
     def _build(self):
-        """The solver from the stage's own solver file; display, tests and snapshots are the driver's, not Caffe's."""
-        own = solvers.parse((self.folder / "solver.prototxt").read_text())
-        own.display, own.snapshot, own.test_interval = 0, 0, NEVER
-        own.snapshot_prefix = str(self.snapshots.prefix)
-        own.solver_mode = own.CPU if self.job.gpu is None else own.GPU
-        path = self.folder / ".driver_solver.prototxt"
-        path.write_text(solvers.text(own, ["The driver's own copy of solver.prototxt."]))
-        self.solver = engines.get_solver(self.job.engine, path, self.job.device, self.job.precision)
-        path.unlink()
-        self.solver.net.copy_from(str(self.folder / "init.caffemodel"))
+        self.solver = build_solver(self.folder, self.job)
         self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
         self.losses = [name for name, weight in self.weights.items() if weight]
 
     def _resume(self):
+        """Goes on from the newest snapshot, and returns it: None at the beginning."""
         found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True))
         self.tested = None
         if found is None:
             self.log_path.unlink(missing_ok=True)
-            return
+            return None
         snapshot, note = found
         self.snapshots.restore(snapshot, self.solver)
         done = note["iteration"]
@@ -117,11 +142,13 @@ class Training:
         write_whole(self.log_path, "".join(json.dumps(line) + "\n" for line in kept))
         self.tested = max((line["iteration"] for line in kept if "test_loss" in line), default=None)
         print(f"  resumed at iteration {done:,} of {self.stage.iterations:,}", flush=True)
-        for _ in range(done):
-            if self.stop.number:
-                print("  stopped: nothing was trained since that snapshot", flush=True)
-                raise Stopped(self.stop.number)
-            self.solver.net._forward(0, 0)
+        skip_data(self.solver, self._leave_untrained)
+        return snapshot
+
+    def _leave_untrained(self):
+        if self.stop.number:
+            print("  stopped: nothing was trained since that snapshot", flush=True)
+            raise Stopped(self.stop.number)
 
     # --- each iteration -----------------------------------------------------------------------------------------------
 
@@ -249,6 +276,7 @@ class Training:
             "sessions": self.sessions,
             "engine": "+".join(self._engines()),
             "device": str(self.job.device),
+            "deterministic": engines.deterministic(self.job.engine, self.job.device),
             "hardware": devices.hardware(self.job.device),
             "settings": {
                 key: value
