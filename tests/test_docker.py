@@ -34,6 +34,9 @@ README = (ROOT / "README.md").read_text()
 README_LINES = re.findall(r"^docker run --rm hkd-caffe (python .*)$", README, re.M)
 
 
+MAKE = 'if [ "$CAFFE_CUDA" = 1 ]; then make caffe-cuda; else make setup; fi'
+
+
 def instructions():
     """[(KEYWORD, rest)] of the Dockerfile, continued lines joined."""
     text = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.M))
@@ -78,16 +81,14 @@ class TestTheDockerfile:
 
     def test_the_recipe_is_that_of_make_setup(self):
         runs = of("RUN")
-        assert "docker/packages.sh install" in runs and "make setup" in runs
+        assert "docker/packages.sh install" in runs and MAKE in runs
         assert any(run.startswith("docker/packages.sh runtime .venv/bin/caffe ") for run in runs)
         assert not [run for run in runs if re.search(r"cmake|g\+\+|nvcc|build_caffe", run)]
         said = subprocess.run(["make", "-n", "-B", "setup"], cwd=ROOT, capture_output=True, text=True).stdout
         assert "docker/packages.sh install" in said and "docker/build_caffe.sh" in said
 
     def test_what_the_recipe_reads_is_copied_before_it(self):
-        before = [
-            rest for name, rest in instructions()[: instructions().index(("RUN", "make setup"))] if name == "COPY"
-        ]
+        before = [rest for name, rest in instructions()[: instructions().index(("RUN", MAKE))] if name == "COPY"]
         copied = {word.strip("/") for rest in before for word in rest.split()[:-1]}
         wanted = {"Makefile", "pyproject.toml", "docker/packages.sh", "docker/packages.txt", "docker/build_caffe.sh"}
         assert wanted | {"docker/caffe"} <= copied
