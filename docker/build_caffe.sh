@@ -12,7 +12,7 @@
 #   CAFFE_NCCL=1        several GPUs                                 NCCL_ROOT=DIR        likewise
 #   CAFFE_CUDA_ARCHITECTURES="80-real;90"   as CMake writes them     CUDAHOSTCXX=g++-11   the compiler behind nvcc
 #   CAFFE_SDIST=FILE    use this archive, download nothing           BUILD_DIR=DIR        default: build/caffe
-#   JOBS=N              default: all cores
+#   CAFFE_OPT=2         compile with -O2, as distributions do; default 3, as Caffe's own CMake files do      JOBS=N  default: all cores
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -33,29 +33,33 @@ site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
 
 # --- the settings -----------------------------------------------------------------------------------------------------
-names="CAFFE_MARCH CAFFE_STOCK CAFFE_CUDA CAFFE_CUDNN CAFFE_NCCL CAFFE_CUDA_ARCHITECTURES CUDA_HOME CUDNN_ROOT NCCL_ROOT CUDAHOSTCXX"
+names="CAFFE_MARCH CAFFE_STOCK CAFFE_OPT CAFFE_CUDA CAFFE_CUDNN CAFFE_NCCL CAFFE_CUDA_ARCHITECTURES CUDA_HOME CUDNN_ROOT NCCL_ROOT CUDAHOSTCXX"
 for_the_gpu=${CAFFE_CUDNN:-0}${CAFFE_NCCL:-0}
 if [ -f "$site/caffe/build_info.json" ]; then
   while IFS='=' read -r name value; do
     case " $names " in *" $name "*) [ -n "${!name+given}" ] || printf -v "$name" %s "$value" ;; esac
   done < <("$python" -c 'import json, sys; print(*(f"{k}={v}" for k, v in json.load(open(sys.argv[1])).get("settings", {}).items()), sep="\n")' "$site/caffe/build_info.json" 2>/dev/null)
 fi
-march=${CAFFE_MARCH:-} stock=${CAFFE_STOCK:-0} cuda=${CAFFE_CUDA:-0} cudnn=${CAFFE_CUDNN:-auto} nccl=${CAFFE_NCCL:-0}
+march=${CAFFE_MARCH:-} stock=${CAFFE_STOCK:-0} opt=${CAFFE_OPT:-3} cuda=${CAFFE_CUDA:-0} cudnn=${CAFFE_CUDNN:-auto} nccl=${CAFFE_NCCL:-0}
 for flag in CAFFE_CUDA="$cuda" CAFFE_STOCK="$stock" CAFFE_NCCL="$nccl"; do
   case ${flag#*=} in 0|1) ;; *) fail "$flag: must be 0 or 1" ;; esac
 done
+case $opt in 2|3) ;; *) fail "CAFFE_OPT=$opt: must be 2 or 3" ;; esac
 case $cudnn in 0|1|auto) ;; *) fail "CAFFE_CUDNN=$cudnn: must be 0, 1 or auto" ;; esac
 if [ "$cuda" = 0 ]; then
   case $for_the_gpu in *1*) fail "CAFFE_CUDNN and CAFFE_NCCL are of the GPU code: set CAFFE_CUDA=1 too, or leave them out" ;; esac
-  names="CAFFE_MARCH CAFFE_STOCK CAFFE_CUDA"  # a machine may set CUDA_HOME for other programs
+  names="CAFFE_MARCH CAFFE_STOCK CAFFE_OPT CAFFE_CUDA"  # a machine may set CUDA_HOME for other programs
 fi
 # Those that are not the default, as JSON.
 settings=$(for name in $names; do
-  case $name=${!name:-} in *=|CAFFE_STOCK=0|CAFFE_CUDA=0|CAFFE_NCCL=0|*=auto) ;; *) echo "\"$name\": \"${!name}\"" ;; esac
+  case $name=${!name:-} in *=|CAFFE_STOCK=0|CAFFE_OPT=3|CAFFE_CUDA=0|CAFFE_NCCL=0|*=auto) ;; *) echo "\"$name\": \"${!name}\"" ;; esac
 done | paste -sd, | sed 's/,"/, "/g')
 
 # --- the stamp: everything that the result depends on ---------------------------------------------------------------
-stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe"/*; echo "$settings" "$site"; } | sha256sum | cut -d' ' -f1)
+patches=$(ls "$recipe"/*.patch)
+[ "$stock" = 0 ] || patches=$(ls "$recipe"/*.patch | grep -v /cpu-)
+for_cuda=$([ "$cuda" = 0 ] || echo "$recipe/find_cuda.sh")
+stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe/CMakeLists.txt" $for_cuda $patches; echo "$settings" "$site"; } | sha256sum | cut -d' ' -f1)
 if [ -x "$bin/caffe" ] && [ -f "$site/caffe/_caffe.so" ] && grep -qs "\"$stamp\"" "$site/caffe/build_info.json"; then
   echo "Caffe is built already ($site/caffe)"
   exit 0
@@ -96,8 +100,6 @@ elif ! { [ -f "$archive" ] && checked; }; then
 fi
 checked || fail "$archive: wrong checksum (sha256 must be $sha256): delete it and try again"
 
-patches=$(ls "$recipe"/*.patch)
-[ "$stock" = 0 ] || patches=$(ls "$recipe"/*.patch | grep -v /cpu-)
 source=$build/source-${stamp:0:12}
 if [ ! -d "$source" ]; then
   echo "unpacking $upstream"
@@ -119,7 +121,8 @@ listed() { local IFS=';'; echo "$*"; }
 echo "compiling Caffe (2-3 minutes on 2 cores$([ "$cuda" = 1 ] && echo ', about 10 with CUDA'); log: $log)"
 {
   cmake -S "$recipe" -B "$objects" -DCMAKE_BUILD_TYPE=Release -DCAFFE_SOURCE="$source" -DCAFFE_PYTHON="$python" \
-        -DCAFFE_MARCH="$march" -DCAFFE_STOCK="$stock" -DCAFFE_CUDA="$cuda" -DCAFFE_CUDNN="${cudnn_version:-0}" -DCAFFE_NCCL="${nccl_version:-0}" \
+        -DCAFFE_MARCH="$march" -DCAFFE_STOCK="$stock" -DCAFFE_OPT="$opt" \
+        -DCAFFE_CUDA="$cuda" -DCAFFE_CUDNN="${cudnn_version:-0}" -DCAFFE_NCCL="${nccl_version:-0}" \
         -DCMAKE_CUDA_COMPILER="$nvcc" -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DCAFFE_CUDA_INCLUDES="$(listed "${cuda_includes[@]}")" \
         -DCAFFE_CUDA_LIBRARIES="$(listed "${cuda_libraries[@]}")" -DCMAKE_INSTALL_RPATH="$(listed "${cuda_folders[@]}")" \
         -DCMAKE_INSTALL_PREFIX="$objects/install" &&
@@ -144,6 +147,7 @@ cat >"$site/caffe/build_info.json.new" <<INFO
  "architectures": [$([ "$cuda" = 0 ] || echo "\"${architectures//;/\", \"}\"")],
  "stock": $([ "$stock" = 1 ] && echo true || echo false),
  "march": "${march:-generic}",
+ "optimization": "-O$opt",
  "compiler": "$(g++ -dumpfullversion -dumpversion | head -1)",
  "openblas": "$(pkg-config --modversion openblas)",
  "protobuf": "$(protoc --version | cut -d' ' -f2)"}

@@ -5,8 +5,8 @@ python python/run_stage.py --experiment cifar10-r14-r8 --method kd --stage kd --
 python python/run_stage.py --status
 """
 
-import argparse
 import math
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from hkd.cli import Parser, UserError, default_folder, run, use_project_python
@@ -27,7 +27,12 @@ def parser():
     )
     p.add_argument("--stage", default="kd", choices=methods.KINDS, help="default kd")
     p.add_argument("--step", type=int, help="of stage hint: 1, 2 or 3; default: the last")
-    p.add_argument("--net", type=int, default=1, help="replicate 1, 2 or 3 (hint steps are shared by all)")
+    p.add_argument(
+        "--net",
+        type=_net,
+        default=1,
+        help="replicate 1, 2, 3, or all, one after another (hint steps are shared by all)",
+    )
     p.add_argument(
         "--scale", type=float, default=1.0, help="multiplies every number of iterations; recorded; default 1"
     )
@@ -41,7 +46,7 @@ def parser():
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default NAME in $HKD_DATA, else in data")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
-    where.add_argument("--gpu", type=gpu, metavar="N|all", help="use GPU N, or divide each batch over all of them")
+    where.add_argument("--gpu", type=_gpu, metavar="N|all", help="use GPU N, or divide each batch over all of them")
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
     p.add_argument("--engine", default="caffe", choices=engines.ENGINES, help="what computes; default caffe")
@@ -57,10 +62,16 @@ def parser():
     return p
 
 
-def gpu(text):
+def _gpu(text):
     if text != devices.ALL and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number or {devices.ALL}, not {text!r}")
+        raise ArgumentTypeError(f"{text}: expected a number or {devices.ALL}")
     return text if text == devices.ALL else int(text)
+
+
+def _net(text):
+    if text != "all" and not text.isdecimal():
+        raise ArgumentTypeError(f"{text}: expected 1, 2, 3 or all")
+    return text if text == "all" else int(text)
 
 
 def main():
@@ -75,7 +86,10 @@ def main():
     method = options.method or methods.default_for(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
-    stage = plans.stage(chosen, method, options.stage, options.step, options.net, options.scale, options.seed)
+    nets = plans.NETS if options.net == "all" else (options.net,)
+    stages = [
+        plans.stage(chosen, method, options.stage, options.step, net, options.scale, options.seed) for net in nets
+    ]
     device = engines.choose_device(options.engine, options.gpu, options.cpu, options.threads)
     engines.check(options.engine, options.precision, device)
     how = driver.Options(
@@ -88,7 +102,11 @@ def main():
         options.precision,
         options.wait,
     )
-    return driver.run_stage(stage, how, options.dry_run, options.prepare)
+    for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
+        code = driver.run_stage(stage, how, options.dry_run, options.prepare)
+        if code:
+            return code
+    return 0
 
 
 def list_experiments():

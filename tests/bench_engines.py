@@ -1,9 +1,13 @@
 """Of tests/bench.py: an iteration of each stage by plain BVLC Caffe, our build of it, the torch engine and a hand-written
-port, in processes of their own, in interleaved rounds, data loading included. Never part of a test."""
+port, in processes of their own, in interleaved rounds, data loading included. Never part of a test.
+
+`torch, one batch` is the torch engine on the same batch over and over: what data loading costs is the difference.
+"""
 
 import importlib.util
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +22,7 @@ STAGES = {"KD": ("layerwise", "kd", None), "plain student": ("baseline", "baseli
     f"hint step {i}": ("layerwise", "hint", i) for i in (1, 2, 3)
 }
 ROUNDS = 5
+CORES = len(os.sched_getaffinity(0))
 
 
 def main(folder):
@@ -28,8 +33,10 @@ def main(folder):
         return {"not run": "no CIFAR-10 in data/cifar10"}
     pythons = {
         "stock Caffe": stock(),
+        "stock Caffe -O2": stock(opt=2),
         "our Caffe": sys.executable,
         "torch": sys.executable,
+        "torch, one batch": sys.executable,
         "eager port": sys.executable,
     }
     results = {"matrix product": {"GFLOP/s": round(matrix_product(), 1)}}
@@ -39,13 +46,13 @@ def main(folder):
         for _ in range(ROUNDS):
             for name, worker in workers.items():
                 times[name].append(worker.milliseconds())
-        for worker in workers.values():
-            worker.stop()
-        results[stage] = summary(stage, {name: statistics.median(found) for name, found in times.items()})
+        peaks = {name: worker.stop() for name, worker in workers.items()}
+        results[stage] = summary(stage, {name: statistics.median(found) for name, found in times.items()}, peaks)
     return results
 
 
-def summary(stage, ms):
+def summary(stage, ms, peaks):
+    """peaks: the most memory that each process had, in MB."""
     from hkd import cost
 
     flops = 2 * cost.of_iteration(plan(stage))
@@ -54,6 +61,10 @@ def summary(stage, ms):
         "torch_over_stock_caffe": round(ms["torch"] / ms["stock Caffe"], 3),
         "torch_over_eager_port": round(ms["torch"] / ms["eager port"], 3),
         "our_over_stock_caffe": round(ms["our Caffe"] / ms["stock Caffe"], 3),
+        "our_over_stock_caffe_O2": round(ms["our Caffe"] / ms["stock Caffe -O2"], 3),
+        "data_share_of_torch": round(1 - ms["torch, one batch"] / ms["torch"], 3),
+        "torch_peak_MB": round(peaks["torch"]),
+        "our_caffe_peak_MB": round(peaks["our Caffe"]),
         "torch_GFLOP/s": round(flops / ms["torch"] / 1e6, 1),
     }
 
@@ -78,17 +89,22 @@ def matrix_product():
     return statistics.median(rates)
 
 
-def stock():
-    """The Python of an environment with plain BVLC Caffe, built once under build/."""
-    python = ROOT / "build/stock/bin/python"
+def stock(opt=3):
+    """The Python of an environment with plain BVLC Caffe, compiled with -O`opt`, built once under build/."""
+    home = ROOT / f"build/stock-O{opt}"
+    python = home / "bin/python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", ROOT / "build/stock"], check=True)
-    site = next((ROOT / "build/stock/lib").glob("python*/site-packages"))
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    site = next((home / "lib").glob("python*/site-packages"))
     # The other packages are this environment's; Caffe is found in its own first.
     (site / "borrowed.pth").write_text(
         f"{Path(json.__file__).parents[0]}\n{next(p for p in sys.path if p.endswith('site-packages'))}\n"
     )
-    environment = os.environ | {"CAFFE_STOCK": "1", "BUILD_DIR": str(ROOT / "build/caffe-stock")}
+    environment = os.environ | {
+        "CAFFE_STOCK": "1",
+        "CAFFE_OPT": str(opt),
+        "BUILD_DIR": str(ROOT / f"build/caffe-stock-O{opt}"),
+    }
     subprocess.run([ROOT / "docker/build_caffe.sh", python], check=True, env=environment)
     return python
 
@@ -97,8 +113,10 @@ class Worker:
     """A process that does some iterations whenever it is told to."""
 
     def __init__(self, python, engine, stage, folder):
-        cores = str(len(os.sched_getaffinity(0)))
-        environment = os.environ | {"OMP_NUM_THREADS": cores, "OMP_WAIT_POLICY": "passive"}
+        from hkd import engines
+
+        # The port has what a public port has: the allocator as it comes.
+        environment = engines.environment("torch" if engine.startswith("torch") else "caffe", CORES)
         self.process = subprocess.Popen(
             [python, __file__, engine, stage, str(folder)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
@@ -111,8 +129,11 @@ class Worker:
         return float(self.process.stdout.readline())
 
     def stop(self):
+        """Ends it; returns its peak memory in MB."""
         self.process.stdin.close()
+        peak = float(self.process.stdout.readline())
         self.process.wait()
+        return peak
 
 
 def work(engine, stage, folder):
@@ -128,6 +149,7 @@ def work(engine, stage, folder):
             iterate()
             times.append(1000 * (time.perf_counter() - begin))
         print(statistics.median(times), flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
 
 
 def iteration(engine, stage, folder):
@@ -143,9 +165,9 @@ def iteration(engine, stage, folder):
         from eager_port import Port
         from hkd.torch_engine.data import Feed
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(CORES)
         return Port(stage.kind, stage.part.step, Feed(network.layer[0], caffe.TRAIN, 1).next).iterate
-    stem = folder / f"{engine}-{stage.name}".replace(" ", "-")
+    stem = folder / f"{engine}-{stage.name}".replace(" ", "-").replace(",", "")
     net, solver_file, start = (Path(f"{stem}{suffix}") for suffix in (".net", ".solver", ".caffemodel"))
     net.write_text(networks.text(network, []))
     parameter = stage.solver(str(net), str(stem), 10_000)
@@ -156,14 +178,17 @@ def iteration(engine, stage, folder):
     solver = caffe.get_solver(str(solver_file))
     solver.net.forward(end="data")
     parity.start(solver, stage, None, solver.net.blobs["data"].data.copy(), start)
-    if engine == "torch":
+    if engine.startswith("torch"):
         import torch
 
         from hkd import torch_engine
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(CORES)
         solver = torch_engine.get_solver(solver_file)
     solver.net.copy_from(str(start))
+    if engine == "torch, one batch":
+        batch = solver.net.feed.make(0)
+        solver.net.feed.next = lambda: batch
     return lambda: solver.step(1)
 
 

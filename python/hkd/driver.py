@@ -169,12 +169,7 @@ def spawn(stage, options, prepare_only=False):
         prepare_only=prepare_only,
         wait=options.wait,
     )
-    threads = str(options.device.threads)
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT / "python"),
-        "OPENBLAS_NUM_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-    }
+    environment = engines.environment(options.engine, options.device.threads) | {"PYTHONPATH": str(ROOT / "python")}
     jobs = [job]
     if len(job.gpus) > 1:
         place = parallel.meeting_place(stage.folder(options.runs))

@@ -4,6 +4,10 @@ Counted: blobs, gradients of what learns, weights with momentum and update, and 
 themselves. Not counted, so that nothing is refused that would run: cuDNN's workspaces, cuBLAS, the compiled kernels.
 """
 
+import os
+import sys
+from contextlib import contextmanager
+
 import caffe
 
 from hkd import devices, gpus, networks
@@ -33,7 +37,22 @@ def check(stages, test_images, device):
 def of_training(stage, test_images, shares=1):
     """Bytes of one training iteration of `stage` (plans.Stage) and of its test, with a batch divided over `shares` GPUs."""
     network, facts = stage.network("DATA", test_images), stage.experiment.facts
-    return _of_phase(network, facts, caffe.TRAIN, shares) + _of_phase(network, facts, caffe.TEST, 1)
+    with _quiet_caffe():
+        return _of_phase(network, facts, caffe.TRAIN, shares) + _of_phase(network, facts, caffe.TEST, 1)
+
+
+@contextmanager
+def _quiet_caffe():
+    """Keeps Caffe's log of every layer from the terminal."""
+    sys.stderr.flush()
+    terminal, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nothing)
 
 
 def _of_phase(network, facts, phase, shares):

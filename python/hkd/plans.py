@@ -18,6 +18,7 @@ from hkd.methods import METHODS, Part
 TEACHER = Part("teacher", shared=True)
 EVERY = 1000  # iterations between two tests, and between two snapshots of `caffe train`, at full scale
 LEAST_EVERY = 100  # a test of 10,000 images costs about as much as 25 iterations: scaled runs test no oftener
+NETS = (1, 2, 3)  # the replicates of the papers' tables
 DISPLAY = 100  # iterations between two lines of log.jsonl, at full scale
 LEAST_DISPLAY = 10
 
@@ -224,8 +225,8 @@ def stage(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
     """The stage that the command line names. Raises UserError for what does not fit together."""
     if not (math.isfinite(scale) and 0 < scale <= 1):
         raise UserError(f"--scale {scale}: expected more than 0 and at most 1 (the paper's iterations)")
-    if net not in (1, 2, 3):
-        raise UserError(f"--net {net}: expected 1, 2 or 3")
+    if net not in NETS:
+        raise UserError(f"--net {net}: expected 1, 2, 3 or all")
     if not 0 <= seed < 2**31:
         raise UserError(f"--seed {seed}: expected 0 to {2**31 - 1}")
     if kind == "teacher":

@@ -7,6 +7,7 @@ import lmdb
 import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
+from numpy.lib.stride_tricks import sliding_window_view
 
 from hkd.cli import UserError
 from hkd.data import shown
@@ -54,19 +55,16 @@ class Feed:
 
     def make(self, k):
         chosen = np.arange(k * self.batch, (k + 1) * self.batch) % len(self.images)
-        _, _, height, width = self.shape
         tops, lefts, flips = self._draw(k)
-        out = np.empty(self.shape, np.float32)
-        for i, image in enumerate(chosen):
-            rows, columns = slice(tops[i], tops[i] + height), slice(lefts[i], lefts[i] + width)
-            part = self.images[image, :, rows, columns]
-            if self.mean is None:
-                out[i] = part
-            else:  # at the position of the crop (data_transformer.cpp)
-                np.subtract(part, self.mean[:, rows, columns], out=out[i])
-            if flips[i]:
-                out[i] = out[i, :, :, ::-1].copy()
+        out = self._windows(self.images)[chosen, :, tops, lefts].astype(np.float32)
+        if self.mean is not None:  # at the position of the crop (data_transformer.cpp)
+            out -= self._windows(self.mean[None])[0, :, tops, lefts]
+        out[flips] = out[flips, :, :, ::-1]
         return out, self.labels[chosen]
+
+    def _windows(self, images):
+        """N x C x tops x lefts x height x width: every crop of every image, without a copy."""
+        return sliding_window_view(images, self.shape[2:], axis=(2, 3))
 
     def _draw(self, k):
         """Where each image of batch k is cropped and whether it is mirrored: at random in training, else the centre.
@@ -81,7 +79,7 @@ class Feed:
         else:
             tops, lefts = (np.full(self.batch, room[axis] // 2) for axis in (0, 1))
         flips = rng.integers(0, 2, self.batch) if self.mirror else np.zeros(self.batch, int)
-        return tops, lefts, flips
+        return tops, lefts, flips.astype(bool)
 
 
 def read_lmdb(folder):
