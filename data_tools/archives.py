@@ -6,57 +6,81 @@ Nothing is unpacked onto the disk, so a hostile archive has nowhere to write; it
 import gzip
 import hashlib
 import lzma
+import re
 import stat
 import tarfile
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hkd.cli import UserError, explain
 
-BROKEN = (EOFError, OSError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+# RuntimeError: zipfile's word for a member that is encrypted or packed in a way that it does not know.
+BROKEN = (EOFError, OSError, RuntimeError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
-def read_files(source, names, limit):
-    """The content of each of `names` (base names; a `.gz` form of each is unpacked) in `source`.
+@dataclass(frozen=True)
+class Wanted:
+    """Which files of a source are read.
 
-    Returns ({name: bytes}, sha256 of the source). `limit` bounds a file's unpacked size in bytes.
-    Raises UserError, naming the file, for anything missing, damaged, unsafe or too large.
+    names:  base names of the files that must be there; a `.gz` form of each is unpacked
+    limit:  bytes of the largest file, unpacked
+    total:  bytes of all of them, unpacked
+    images: pattern for the end of a path that is an image's, of which there may be any number
+    """
+
+    names: tuple[str, ...]
+    limit: int
+    total: int
+    images: re.Pattern | None = None
+
+    def name(self, path):
+        """The name that the file at `path` in a source is read under (base name, or what `images` matches), and whether it
+        is gzipped; (None, False) for a file that is not wanted."""
+        base = PurePosixPath(path).name
+        if base in self.names:
+            return base, False
+        if base.endswith(".gz") and base[:-3] in self.names:
+            return base[:-3], True
+        image = self.images.search(path) if self.images else None
+        return (image[0] if image else None), False
+
+
+def read_files(source, wanted):
+    """The content of the files in `source` that are `wanted`.
+
+    Returns ({name: bytes}, sha256 of the source). Raises UserError, naming the file, for anything missing, damaged, unsafe
+    or too large.
     """
     source = Path(source)
     if not source.exists():
         raise UserError(
             f"{source}: no such file or folder: give the official archive, or its unpacked folder, to --source"
         )
+    if source.is_file() and wanted.name(source.name)[0]:
+        raise UserError(
+            f"{source}: only one file of the data set: give the folder that holds {', '.join(wanted.names)}"
+        )
+    files = _Files(source, wanted)
     try:
         if source.is_dir():
-            files, digest = _from_folder(source, names, limit)
-        elif zipfile.is_zipfile(source):
-            files, digest = _from_zip(source, names, limit), _digest_file(source)
+            digest = _from_folder(source, files)
         else:
-            files, digest = _from_tar(source, names, limit), _digest_file(source)
+            (_from_zip if zipfile.is_zipfile(source) else _from_tar)(source, files)
+            digest = _digest_file(source)
     except BROKEN as error:
         raise UserError(_says(source, error)) from None
-    missing = [name for name in names if name not in files]
+    missing = [name for name in wanted.names if name not in files.content]
     if missing:
-        raise UserError(f"{source}: {missing[0]} is not in it; expected are {', '.join(names)}")
-    return files, digest
+        raise UserError(f"{source}: {missing[0]} is not in it; expected are {', '.join(wanted.names)}")
+    return files.content, digest
 
 
 def _says(source, error):
     if isinstance(error, OSError) and error.errno is not None:
         return explain(error)
     return f"{source}: damaged or cut short ({error or type(error).__name__}): expected a whole .tar.gz, .tar.xz or .zip; get it again"
-
-
-def _wanted(path, names):
-    """The name among `names` that an archive's member stands for, and whether it is gzipped."""
-    base = PurePosixPath(path).name
-    if base in names:
-        return base, False
-    if base.endswith(".gz") and base[:-3] in names:
-        return base[:-3], True
-    return None, False
 
 
 def _refuse_unsafe(source, name, is_link):
@@ -67,37 +91,51 @@ def _refuse_unsafe(source, name, is_link):
         raise UserError(f"{source}: member {name!r} leaves the folder: expected plain relative names")
 
 
-def _put(files, source, path, stream, name, zipped, limit):
-    if name in files:
-        raise UserError(f"{source}: {name} is in it twice: expected one")
-    try:
-        content = (gzip.GzipFile(fileobj=stream) if zipped else stream).read(limit + 1)
-    except BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise UserError(
-            f"{path}: damaged or cut short ({error or type(error).__name__}): expected a whole file; get it again"
-        ) from None
-    if len(content) > limit:
-        raise UserError(
-            f"{path}: larger than {limit} bytes, the most that this data set can have: not the official file"
-        )
-    files[name] = content
+class _Files:
+    """What was read of one source: `content`, {name: bytes}."""
+
+    def __init__(self, source, wanted):
+        self.source, self.wanted, self.content, self.bytes = source, wanted, {}, 0
+
+    def put(self, path, stream, name, zipped):
+        """Reads `stream`, the file at `path`, as `name`."""
+        if name in self.content:
+            raise UserError(f"{self.source}: {name} is in it twice: expected one")
+        limit = min(self.wanted.limit, self.wanted.total - self.bytes)
+        try:
+            content = (gzip.GzipFile(fileobj=stream) if zipped else stream).read(limit + 1)
+        except BROKEN as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise UserError(
+                f"{path}: damaged or cut short ({error or type(error).__name__}): expected a whole file; get it again"
+            ) from None
+        if len(content) > self.wanted.limit:
+            raise UserError(
+                f"{path}: larger than {self.wanted.limit} bytes, the most that this data set can have: not the official file"
+            )
+        if len(content) > limit:
+            raise UserError(
+                f"{self.source}: more than {self.wanted.total} bytes in all, the most that this data set can have: not the "
+                f"official files"
+            )
+        self.bytes += len(content)
+        self.content[name] = content
 
 
-def _from_folder(source, names, limit):
-    files, digest = {}, hashlib.sha256()
+def _from_folder(source, files):
+    """Returns a sha256 over names and contents."""
+    digest = hashlib.sha256()
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
-        name, zipped = _wanted(path.name, names)
+        name, zipped = files.wanted.name(path.relative_to(source).as_posix())
         if name:
             with path.open("rb") as stream:
-                _put(files, source, path, stream, name, zipped, limit)
-            digest.update(f"{name} {hashlib.sha256(files[name]).hexdigest()}\n".encode())
-    return files, digest.hexdigest()
+                files.put(path, stream, name, zipped)
+            digest.update(f"{name} {hashlib.sha256(files.content[name]).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
-def _from_tar(source, names, limit):
-    files = {}
+def _from_tar(source, files):
     try:
         archive = tarfile.open(source, "r:*")  # noqa: SIM115 (entered below; opened here for an error of its own)
     except tarfile.ReadError:
@@ -105,17 +143,15 @@ def _from_tar(source, names, limit):
     with archive:
         for member in archive:
             _refuse_unsafe(source, member.name, not (member.isfile() or member.isdir()))
-            name, zipped = _wanted(member.name, names)
+            name, zipped = files.wanted.name(member.name)
             if name and member.isfile():
-                _put(files, source, f"{source}: {member.name}", archive.extractfile(member), name, zipped, limit)
+                files.put(f"{source}: {member.name}", archive.extractfile(member), name, zipped)
         # Reading on to the end lets gzip and xz check what they have summed.
         while archive.fileobj.read(1 << 20):
             pass
-    return files
 
 
-def _from_zip(source, names, limit):
-    files = {}
+def _from_zip(source, files):
     with zipfile.ZipFile(source) as archive:
         for member in archive.infolist():
             mode = member.external_attr >> 16
@@ -123,11 +159,10 @@ def _from_zip(source, names, limit):
             _refuse_unsafe(
                 source, member.filename, bool(stat.S_IFMT(mode)) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
             )
-            name, zipped = _wanted(member.filename, names)
+            name, zipped = files.wanted.name(member.filename)
             if name and not member.is_dir():
                 with archive.open(member) as stream:
-                    _put(files, source, f"{source}: {member.filename}", stream, name, zipped, limit)
-    return files
+                    files.put(f"{source}: {member.filename}", stream, name, zipped)
 
 
 def _digest_file(path):

@@ -1,38 +1,59 @@
 """Readers of the official files: one small function a format. Each gives images N x C x H x W and labels N, uint8.
 
 Formats: CIFAR binary version (www.cs.toronto.edu/~kriz/cifar.html: label bytes, then 1,024 red, green and blue pixels a
-record) and MNIST idx (big-endian magic number and dimensions, then bytes).
+record) and MNIST idx (big-endian magic number and dimensions, then bytes) here, the others in svhn.py and tiny_imagenet.py.
 """
 
 import hashlib
 
 import numpy as np
 
+import archives
 import sources
+import svhn
+import tiny_imagenet
 from hkd.cli import UserError
 
+LARGEST_FILE = 200_000_000
+"""Bytes of the largest file that any of the data sets holds, with room: an archive may not unpack to more."""
+LARGEST_SOURCE = 400_000_000
+"""The same of all files of a data set."""
 
-def read_dataset(facts, files, trust=False):
-    """((train images, labels), (test images, labels), official) from the unpacked files of read_files.
+
+def read_dataset(facts, source, trust=False):
+    """((train images, labels), (test images, labels), official, sha256 of the source) of an archive or folder.
+
+    Images are read only by their length, shape and one at a time: Tiny-ImageNet's are decoded when they are asked for.
+    Raises UserError for bad input; see check_official.
+    """
+    names, images = sources.NAMES[facts.name], sources.IMAGES.get(facts.name)
+    files, sha256 = archives.read_files(source, archives.Wanted(names, LARGEST_FILE, LARGEST_SOURCE, images))
+    official = check_official(facts, source, files, sha256, trust)
+    train, test = READERS[facts.name](facts, files)
+    for (images, labels), which in ((train, "training"), (test, "test")):
+        check(facts, images, labels, which)
+    return train, test, official, sha256
+
+
+def check_official(facts, source, files, source_sha256, trust):
+    """Whether this is, byte for byte, what the authors published.
 
     A file of the official size with other bytes is damaged, and refused, unless `trust`; one of another size is somebody's
-    own data set in the official layout: read, and not `official`.
+    own data set in the official layout: read, and not official.
     """
-    official = True
-    for name, member in sources.MEMBERS[facts.name].items():
-        content = files[name]
-        if len(content) == member.size and hashlib.sha256(content).hexdigest() == member.sha256:
-            continue
-        official = False
-        if len(content) == member.size and not trust:
+    if facts.name in sources.ARCHIVES:
+        archive = sources.ARCHIVES[facts.name]
+        found = [(str(source), source.stat().st_size if source.is_file() else None, source_sha256, archive)]
+    else:
+        members = sources.MEMBERS[facts.name].items()
+        found = [(name, len(files[name]), hashlib.sha256(files[name]).hexdigest(), member) for name, member in members]
+    for name, size, sha256, published in found:
+        if size == published.size and sha256 != published.sha256 and not trust:
             raise UserError(
-                f"{name}: has the official size but not the official content (sha256 should be {member.sha256[:12]}...): "
+                f"{name}: has the official size but not the official content (sha256 should be {published.sha256[:12]}...): "
                 f"damaged? get it again, or say --trust to use it as it is"
             )
-    train, test = READERS[facts.name](facts, files)
-    for (images, labels), names in ((train, "training"), (test, "test")):
-        check(facts, images, labels, names)
-    return train, test, official
+    return all((size, sha256) == (published.size, published.sha256) for _, size, sha256, published in found)
 
 
 def check(facts, images, labels, which):
@@ -102,4 +123,11 @@ def _idx(name, files, dimensions):
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-READERS = {"cifar10": read_cifar10, "cifar100": read_cifar100, "mnist": read_mnist, "fashion-mnist": read_mnist}
+READERS = {
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "mnist": read_mnist,
+    "fashion-mnist": read_mnist,
+    "svhn": svhn.read,
+    "tiny-imagenet": tiny_imagenet.read,
+}

@@ -31,16 +31,16 @@ TIMEOUT = (10, 60)  # seconds to connect, and between two packets
 
 
 def fetch(name, folder):
-    """Downloads what data set `name` needs into `folder`; returns the folder. Files that are there and whole stay.
+    """Downloads what data set `name` needs into `folder`. Files that are there and whole stay. Returns what is to be named
+    with --source: the archive, or the folder where the data set is published as several files.
 
     Raises UserError with the mirrors tried when none of them gives the file.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as progress:
-        for wanted in sources.DOWNLOADS[name]:
-            fetch_file(wanted, folder, progress)
-    return folder
+        files = [fetch_file(wanted, folder, progress) for wanted in sources.DOWNLOADS[name]]
+    return files[0] if len(files) == 1 else folder
 
 
 def fetch_file(wanted, folder, progress):

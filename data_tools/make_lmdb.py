@@ -1,11 +1,12 @@
 """Writes a data set's LMDBs, mean files and manifest from its official archive.
 
-    python data_tools/make_lmdb.py --dataset cifar10 [--source PATH] [--out data/cifar10] [--pad 4] [--seed 1]
+    python data_tools/make_lmdb.py --dataset cifar10 [--source PATH] [--out data/cifar10] [--pad 4] [--seed 1] [--index]
 
     train_lmdb               Datum, uint8, channels x height x width (red, green, blue), zero-padded, shuffled by --seed
     test_lmdb                the same without padding, in the official order
     mean_train.binaryproto   per-pixel mean of the training images, of the padded size, 0 in the padding: a padded pixel
     mean_test.binaryproto    minus its mean is exactly 0, as in He et al. 2016 (none for MNIST: no preprocessing there)
+    train_index_lmdb         with --index: the place of each training image in the official order (index_lmdb.py)
     manifest.json            counts, seed, padding, checksums
 
 Random crops and mirroring are Caffe's own, at training time (transform_param). Everything is written beside --out under
@@ -32,20 +33,23 @@ from caffe.proto import caffe_pb2
 from filelock import FileLock
 from rich.progress import track
 
-import archives
 import datasets
+import index_lmdb
 import sources
+import tiny_imagenet
 from hkd import data
+from hkd.files import write_whole
 
-LARGEST_FILE = 200_000_000
-"""Bytes of the largest file that any of the data sets holds, with room: an archive may not unpack to more."""
 IMAGES_A_TRANSACTION = 4096
+BYTES_A_TRANSACTION = 24 << 20
+"""LMDB holds the pages of a transaction in memory: at most this much of larger images."""
 
 
-def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet=False):
+def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet=False, index=False):
     """Builds data set `facts` into folder `out` (default: NAME in the data folder) and returns its manifest.
 
-    Does nothing if the same build is there already. Raises UserError for bad input, leaving `out` as it was.
+    If the same build is there already, only the index is added to it where it has none and `index` says so. Raises UserError
+    for bad input, leaving `out` as it was.
     """
     out = Path(out or default_folder("data") / facts.name).absolute()
     pad = facts.pad if pad is None else pad
@@ -55,14 +59,19 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
     # Not beside `out`: a build that fails is to leave nothing there.
     name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
     with FileLock(_temporary_folder() / f"make-lmdb-{os.getuid()}-{name}.lock"):
-        standing = _standing(out, facts, source, pad, seed)
-        if standing:
+        standing = _standing(out, facts, pad, seed)
+        if standing and (standing.indexed or not index):
+            _refuse_other_source(standing, source)
+            print(f"{data.shown(out)} is built already: {standing.train_images:,} + {standing.test_images:,} images")
             return standing
         partial = out.with_name(f".{out.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
         try:
-            _build(facts, source, partial, pad, seed, trust, quiet)
-            partial.rename(out)
+            if standing:
+                _add_index(facts, source, standing, partial)
+            else:
+                _build(facts, source, partial, pad, seed, trust, quiet, index)
+                partial.rename(out)
         except lmdb.Error as error:
             raise UserError(
                 f"{partial}: cannot be written ({error}): is the disk full? make room and try again"
@@ -81,7 +90,7 @@ def _temporary_folder():
         ) from None
 
 
-def _standing(out, facts, source, pad, seed):
+def _standing(out, facts, pad, seed):
     """The manifest of the same data set built before, or None. Anything else at `out` is not ours to overwrite."""
     if not out.exists():
         return None
@@ -93,34 +102,70 @@ def _standing(out, facts, source, pad, seed):
             raise UserError(
                 f"{data.shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it"
             )
-    built_from = json.loads((out / "manifest.json").read_text())["source"]
-    # The official images are the same from wherever they came.
-    if source is not None and not manifest.official and built_from != str(Path(source).absolute()):
-        raise UserError(
-            f"{data.shown(out)} was built from {built_from}, not {source}: name another --out, or delete it"
-        )
-    print(f"{data.shown(out)} is built already: {manifest.train_images:,} + {manifest.test_images:,} images")
     return manifest
 
 
-def _build(facts, source, folder, pad, seed, trust, quiet):
+def _refuse_other_source(manifest, source):
+    built_from = _written(manifest)["source"]
+    # The official images are the same from wherever they came.
+    if source is not None and not manifest.official and built_from != str(Path(source).absolute()):
+        raise UserError(
+            f"{data.shown(manifest.folder)} was built from {built_from}, not {source}: name another --out, or delete it"
+        )
+
+
+def _written(manifest):
+    return json.loads((manifest.folder / "manifest.json").read_text())
+
+
+def _add_index(facts, source, manifest, partial):
+    """Adds the index to a data set that was built without. Nothing else of it changes; `source` is read to check each image."""
+    written = _written(manifest)
+    if source is None:
+        source = written["source"] if Path(written["source"]).exists() else default_source(facts)
+    (images, labels), *_ = datasets.read_dataset(facts, Path(source), trust=True)
+    order = shuffled(len(labels), manifest.seed)
+    index_lmdb.check(manifest, source, images, labels, order)
+    partial.mkdir()
+    index_lmdb.write(partial, order)
+    # Without its line in the manifest it is not part of the data set: a kill before that line leaves the old state.
+    folder = Path(data.INDEX_FILE).parent
+    shutil.rmtree(manifest.folder / folder, ignore_errors=True)
+    (partial / folder).rename(manifest.folder / folder)
+    written["bytes"][data.INDEX_FILE] = (manifest.folder / data.INDEX_FILE).stat().st_size
+    path = manifest.folder / "manifest.json"
+    times = path.stat()
+    write_whole(path, _text(written))
+    # The images are as old as they were: Snakemake need not ask whether stages are to be trained again.
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def shuffled(count, seed):
+    """The order of the training images in train_lmdb: record p is image order[p]."""
+    return np.random.default_rng(seed).permutation(count)
+
+
+def _build(facts, source, folder, pad, seed, trust, quiet, index):
     source = Path(source) if source is not None else default_source(facts)
-    files, source_sha256 = archives.read_files(source, list(sources.MEMBERS[facts.name]), LARGEST_FILE)
-    train, test, official = datasets.read_dataset(facts, files, trust)
-    del files
+    train, test, official, source_sha256 = datasets.read_dataset(facts, source, trust)
     if not official:
+        # An unpacked folder of files too many to list cannot be told from the official one.
+        published = sources.DOWNLOADS[facts.name][0].file if facts.name in sources.ARCHIVES else facts.title
         print(
-            f"note: {source} is not the official {facts.title}: {len(train[1]):,} + {len(test[1]):,} images "
+            f"note: {source} is not the official {published}: {len(train[1]):,} + {len(test[1]):,} images "
             f"(official: {facts.train_images:,} + {facts.test_images:,})",
             file=sys.stderr,
         )
     folder.mkdir()
-    order = np.random.default_rng(seed).permutation(len(train[1]))
+    order = shuffled(len(train[1]), seed)
     digest = hashlib.sha256()
-    write_lmdb(folder / "train_lmdb", *train, order, pad, digest, quiet)
+    sums = np.zeros(train[0].shape[1:], np.uint64) if facts.mean else None
+    write_lmdb(folder / "train_lmdb", *train, order, pad, digest, quiet, sums)
     write_lmdb(folder / "test_lmdb", *test, np.arange(len(test[1])), 0, digest, quiet)
+    if index:
+        index_lmdb.write(folder, order)
     if facts.mean:
-        mean = train[0].mean(axis=0, dtype=np.float64).astype(np.float32)
+        mean = (sums / len(order)).astype(np.float32)
         write_mean(folder / "mean_train.binaryproto", np.pad(mean, ((0, 0), (pad, pad), (pad, pad))))
         write_mean(folder / "mean_test.binaryproto", mean)
     manifest = {
@@ -136,13 +181,18 @@ def _build(facts, source, folder, pad, seed, trust, quiet):
         "source_sha256": source_sha256,
         "pixels_sha256": digest.hexdigest(),
         "bytes": {
-            file: (folder / file).stat().st_size for file in data.FILES + data.MEAN_FILES if (folder / file).exists()
+            file: (folder / file).stat().st_size
+            for file in (*data.FILES, *data.MEAN_FILES, data.INDEX_FILE)
+            if (folder / file).exists()
         },
     }
-    with (folder / "manifest.json").open("w") as stream:
-        stream.write(json.dumps(manifest, indent=1) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    if isinstance(train[0], tiny_imagenet.Jpegs):
+        manifest["decoder"] = tiny_imagenet.decoder()
+    write_whole(folder / "manifest.json", _text(manifest))
+
+
+def _text(manifest):
+    return json.dumps(manifest, indent=1) + "\n"
 
 
 def default_source(facts):
@@ -163,29 +213,34 @@ def default_source(facts):
         raise UserError(f"{error}{package}") from None
 
 
-def write_lmdb(path, images, labels, order, pad, digest, quiet):
+def write_lmdb(path, images, labels, order, pad, digest, quiet, sums=None):
     """images N x C x H x W and labels N, uint8, written in `order` with `pad` zero pixels on each side; every label and
-    padded pixel goes into `digest`. Keys are the positions, so that a cursor reads them in order.
+    padded pixel goes into `digest`, and the pixels of every image onto `sums` (C x H x W) if given. Keys are the positions,
+    so that a cursor reads them in order.
     """
     _, channels, height, width = images.shape
     padded = np.zeros((channels, height + 2 * pad, width + 2 * pad), np.uint8)
     inner = padded[:, pad : pad + height, pad : pad + width]
-    datum = caffe_pb2.Datum(channels=channels, height=padded.shape[1], width=padded.shape[2])
     # A value over half a page lies in whole pages of its own.
     map_size = len(order) * (padded.size // 4096 + 2) * 4096 + (64 << 20)
-    path.mkdir()  # lmdb would make it with the mode of a file, which only root could enter
+    step = min(IMAGES_A_TRANSACTION, max(1, BYTES_A_TRANSACTION // padded.size))
+    path.mkdir()  # LMDB would give the folder the mode of the file, and nobody but root could open what is in it
     with lmdb.open(str(path), map_size=map_size, sync=False, lock=False, mode=0o644) as environment:
-        starts = range(0, len(order), IMAGES_A_TRANSACTION)
+        starts = range(0, len(order), step)
         for start in track(starts, description=path.name, disable=quiet or not sys.stdout.isatty(), transient=True):
+            # A new message now and then: protobuf keeps all that was ever put into one as long as it lives.
+            datum = caffe_pb2.Datum(channels=channels, height=padded.shape[1], width=padded.shape[2])
             with environment.begin(write=True) as transaction:
-                for position in range(start, min(start + IMAGES_A_TRANSACTION, len(order))):
+                for position in range(start, min(start + step, len(order))):
                     index = order[position]
                     inner[...] = images[index]
+                    if sums is not None:
+                        sums += inner
                     datum.data = padded.tobytes()
                     datum.label = int(labels[index])
                     digest.update(bytes((datum.label,)))
                     digest.update(datum.data)
-                    transaction.put(b"%08d" % position, datum.SerializeToString(), append=True)
+                    transaction.put(index_lmdb.key(position), datum.SerializeToString(), append=True)
         environment.sync(True)
 
 
@@ -210,18 +265,27 @@ def main():
     )
     parser.add_argument("--out", help="default: NAME in $HKD_DATA, else in data")
     parser.add_argument(
-        "--pad", type=int, help="zero pixels on each side of a training image; default: 4 for CIFAR, else 0"
+        "--pad",
+        type=int,
+        help="zero pixels on each side of a training image; default: 4 for CIFAR and SVHN, 8 for Tiny-ImageNet, else 0",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the shuffle; default 1")
+    parser.add_argument(
+        "--index",
+        action="store_true",
+        help="write train_index_lmdb too, for networks that keep something for each image; a data set that is there gets it added",
+    )
     parser.add_argument("--trust", action="store_true", help="use files whose content is not the official one")
     options = parser.parse_args()
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: expected 0 or more")
     facts = data.dataset(options.dataset)
-    manifest = make_lmdb(facts, options.source, options.out, options.pad, options.seed, options.trust)
+    manifest = make_lmdb(
+        facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
+    )
     print(
         f"{data.shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
-        f"pixels sha256 {manifest.pixels[:12]}"
+        f"pixels sha256 {manifest.pixels[:12]}" + (", indexed" if manifest.indexed else "")
     )
 
 

@@ -4,6 +4,7 @@ A checksum is of the file as it lies in the archive (`member`) or of the archive
 publish nothing else.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -19,7 +20,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Member:
-    """One file inside a source, unpacked: its official size and sha256."""
+    """One file inside a source, unpacked, or an archive as it is: its official size and sha256."""
 
     size: int
     sha256: str
@@ -49,7 +50,25 @@ FASHION_MNIST = {
     "t10k-images-idx3-ubyte": Member(7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
     "t10k-labels-idx1-ubyte": Member(10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 }
-MEMBERS = {"cifar10": CIFAR10, "cifar100": CIFAR100, "mnist": MNIST, "fashion-mnist": FASHION_MNIST}
+SVHN = {
+    "train_32x32.mat": Member(182_040_794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
+    "test_32x32.mat": Member(64_275_384, "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"),
+}
+MEMBERS = {"cifar10": CIFAR10, "cifar100": CIFAR100, "mnist": MNIST, "fashion-mnist": FASHION_MNIST, "svhn": SVHN}
+"""The data sets of a few files, each of which is checked."""
+
+TINY_IMAGENET = "tiny-imagenet-200.zip"
+ARCHIVES = {
+    "tiny-imagenet": Member(248_100_043, "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),
+}
+"""The data sets of too many files to list: the archive itself is checked, and an unpacked folder cannot be."""
+
+NAMES = {name: tuple(members) for name, members in MEMBERS.items()} | {
+    "tiny-imagenet": ("wnids.txt", "val_annotations.txt")
+}
+"""The files that a source must hold, in whichever folder they lie in it."""
+IMAGES = {"tiny-imagenet": re.compile(r"(?<![^/])(train/[^/]+|val)/images/[^/]+\.JPEG\Z")}
+"""Files of images besides these: the end of a path that is one."""
 
 FASHION_MNIST_PACKAGE = "/usr/share/datasets/fashion-mnist"
 """Where Debian's package dataset-fashion-mnist puts its four files."""
@@ -69,6 +88,9 @@ _FASHION = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
+
+_SVHN = ("https://ufldl.stanford.edu/housenumbers/", "http://ufldl.stanford.edu/housenumbers/")
+_STANFORD = ("https://cs231n.stanford.edu/", "http://cs231n.stanford.edu/")
 
 DOWNLOADS = {
     "cifar10": (
@@ -116,5 +138,16 @@ DOWNLOADS = {
             ("t10k-images-idx3-ubyte.gz", 4_422_102, "bef4ecab320f06d8554ea6380940ec79"),
             ("t10k-labels-idx1-ubyte.gz", 5_148, "bb300cfdad3c16e7a12a480ee83cd310"),
         )
+    ),
+    "svhn": tuple(
+        Download(file, member.size, "sha256:" + member.sha256, _on(file, *_SVHN)) for file, member in SVHN.items()
+    ),
+    "tiny-imagenet": (
+        Download(
+            TINY_IMAGENET,
+            ARCHIVES["tiny-imagenet"].size,
+            "sha256:" + ARCHIVES["tiny-imagenet"].sha256,
+            _on(TINY_IMAGENET, *_STANFORD),
+        ),
     ),
 }

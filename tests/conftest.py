@@ -1,13 +1,17 @@
 """What the tests share: real images in small number, data sets built from them, and the commands as a user types them."""
 
 import gzip
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.io import savemat
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
@@ -17,7 +21,7 @@ for name in ("DATA", "RUNS", "RESULTS", "IMAGE"):
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL = Path(os.environ.get("HKD_TEST_DATA", ROOT.parent / "shared/data"))
-"""CIFAR-10 and MNIST as published. Tests that need them skip where the folder is absent."""
+"""Data sets as published, or parts of them. Tests that need them skip where the folder is absent."""
 
 
 def official(name):
@@ -86,6 +90,51 @@ def write_cifar(folder, images, labels, per_file):
     return folder
 
 
+def write_svhn(folder, images, digits, train):
+    """SVHN's two .mat files: the first `train` of N x 3 x 32 x 32 images, and the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels, labels = images.transpose(2, 3, 1, 0), np.where(digits == 0, 10, digits).astype(np.uint8)[:, None]
+    for name, part in (("train", slice(0, train)), ("test", slice(train, None))):
+        content = {"X": pixels[..., part], "y": labels[part]}
+        savemat(folder / f"{name}_32x32.mat", content, do_compression=True)
+    return folder
+
+
+def jpeg(pixels):
+    """pixels: 64 x 64 (grey) or 64 x 64 x 3, uint8."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def tiny_imagenet_files(a_class=3):
+    """{path: bytes} in Tiny-ImageNet's layout: 200 classes, `a_class` training images and a test image of each, real ones
+    of Fashion-MNIST enlarged and coloured, every fifth grey. The classes are in no order."""
+    grey = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)[: 200 * (a_class + 1)]
+    wnids = [f"n{number:08d}" for number in np.random.default_rng(4).permutation(200) * 7 + 1_000_000]
+    files = {"wnids.txt": "".join(f"{wnid}\n" for wnid in wnids).encode(), "words.txt": b"n00001740\tentity\n"}
+    annotations = []
+    for number, image in enumerate(grey):
+        large = np.zeros((64, 64), np.uint8)
+        large[4:60, 4:60] = image.repeat(2, axis=0).repeat(2, axis=1)
+        content = jpeg(large if number % 5 == 0 else np.stack([large, large // 2, 255 - large], axis=2))
+        at, wnid = divmod(number, 200)[0], wnids[number % 200]
+        if at < a_class:
+            files[f"train/{wnid}/images/{wnid}_{at * 9}.JPEG"] = content  # 0, 9, 18: as text 18 stands before 9
+        else:
+            files[f"val/images/val_{number}.JPEG"] = content
+            annotations.append(f"val_{number}.JPEG\t{wnid}\t0\t0\t63\t63\n")
+    files["val/val_annotations.txt"] = "".join(annotations[::-1]).encode()
+    return files
+
+
+def write_zip(path, files, top="tiny-imagenet-200/"):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(top + name, content)
+    return path
+
+
 @pytest.fixture(scope="session")
 def fashion_source(tmp_path_factory):
     return write_fashion(tmp_path_factory.mktemp("fashion") / "source", 640, 200)
@@ -117,6 +166,15 @@ def colour(colour_source, tmp_path_factory):
     """1,000 + 200 images as CIFAR-10 LMDBs."""
     out = tmp_path_factory.mktemp("lmdb") / "cifar10"
     command("data_tools/make_lmdb.py", "--dataset", "cifar10", "--source", colour_source, "--out", out, check=0)
+    return out
+
+
+@pytest.fixture(scope="session")
+def colour_indexed(colour_source, tmp_path_factory):
+    """The same with the index of the training images."""
+    out = tmp_path_factory.mktemp("lmdb") / "cifar10"
+    words = ("--dataset", "cifar10", "--source", colour_source, "--index", "--out", out)
+    command("data_tools/make_lmdb.py", *words, check=0)
     return out
 
 

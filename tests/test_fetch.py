@@ -1,15 +1,20 @@
 """Downloads, from a real HTTP server on the loopback: whole, resumed, retried, refused."""
 
+import functools
 import hashlib
 import http.server
+import tarfile
 import threading
 
+import numpy as np
 import pytest
 from rich.progress import Progress
 
 import fetch
+import make_lmdb
 import sources
-from conftest import command, one_line
+from conftest import command, one_line, tiny_imagenet_files, write_svhn, write_zip
+from hkd import data
 from hkd.cli import UserError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB
@@ -117,6 +122,53 @@ def test_no_mirror_at_all_names_them_and_the_way_out(server, tmp_path):
     with pytest.raises(UserError, match="connection refused"):
         get(tmp_path, "http://127.0.0.1:9/f")
     assert not (tmp_path / "f.bin").exists()
+
+
+class Folder(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def publish_cifar10(folder, colour_source):
+    with tarfile.open(folder / "cifar-10-binary.tar.gz", "w:gz", compresslevel=1) as t:
+        t.add(colour_source, "cifar-10-batches-bin")
+    return (1000, 200)
+
+
+def publish_svhn(folder, _):
+    write_svhn(folder, np.random.default_rng(0).integers(0, 256, (30, 3, 32, 32), np.uint8), np.arange(30) % 10, 20)
+    return (20, 10)
+
+
+def publish_tiny_imagenet(folder, _):
+    write_zip(folder / "tiny-imagenet-200.zip", tiny_imagenet_files(1))
+    return (200, 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "publish"),
+    [("cifar10", publish_cifar10), ("svhn", publish_svhn), ("tiny-imagenet", publish_tiny_imagenet)],
+)
+def test_what_was_downloaded_is_what_is_built_from(name, publish, colour_source, tmp_path, monkeypatch):
+    """From a server of one archive, or of several files, to the LMDBs, with no --source."""
+    server = tmp_path / "server"
+    server.mkdir()
+    counts = publish(server, colour_source)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Folder, directory=server)) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        published = []
+        for download in sources.DOWNLOADS[name]:
+            content, url = (
+                (server / download.file).read_bytes(),
+                f"http://127.0.0.1:{httpd.server_port}/{download.file}",
+            )
+            checksum = "sha256:" + hashlib.sha256(content).hexdigest()
+            published.append(sources.Download(download.file, len(content), checksum, (url,)))
+        monkeypatch.setitem(sources.DOWNLOADS, name, tuple(published))
+        monkeypatch.setattr(make_lmdb, "ROOT", tmp_path)
+        built = make_lmdb.make_lmdb(data.dataset(name), out=tmp_path / "out", quiet=True)
+        httpd.shutdown()
+    assert (built.train_images, built.test_images) == counts
 
 
 def test_the_published_sizes_and_checksums_are_well_formed():

@@ -193,6 +193,13 @@ def test_no_such_source(tmp_path):
     one_line(build("cifar10", tmp_path / "nowhere", tmp_path / "out"), "nowhere", "no such file")
 
 
+def test_one_file_where_a_folder_is_wanted(fashion_source, tmp_path):
+    source = fashion_source / "train-images-idx3-ubyte.gz"
+    one_line(
+        build("fashion-mnist", source, tmp_path / "out"), "only one file of the data set", "t10k-labels-idx1-ubyte"
+    )
+
+
 def test_a_bit_flipped_in_an_official_file(tmp_path):
     source = tmp_path / "flipped"
     source.mkdir()

@@ -155,6 +155,24 @@ ASSUMPTIONS = (
         "It has MNIST's format and size.",
         "--set ...",
     ),
+    Assumption(
+        "How is SVHN prepared (2020 paper)?",
+        "As CIFAR: per-pixel mean, padded by 4. The 73,257 training images without the 531,131 extra ones.",
+        "Only the data set's name is known of that paper to us. The extra images are easier, and many times as many.",
+        "python/hkd/data.py",
+    ),
+    Assumption(
+        "How is Tiny-ImageNet prepared (HKD)?",
+        "As CIFAR: per-pixel mean, padded by an eighth of the side, 8 pixels; a grey image has three equal channels.",
+        "Not known to us. Public code pads by 4 or 8; 8 of 64 shifts an image as far as 4 of 32.",
+        "python/hkd/data.py",
+    ),
+    Assumption(
+        "Which images test Tiny-ImageNet?",
+        "The 10,000 validation images.",
+        "The labels of its test images are not published.",
+        "data_tools/tiny_imagenet.py",
+    ),
 )
 
 

@@ -41,6 +41,9 @@ DATASETS = {
         Dataset("mnist", 10, 1, 28, 60_000, 10_000, pad=0, mean=False, title="MNIST"),
         # Not in the paper; treated as MNIST, whose format it has.
         Dataset("fashion-mnist", 10, 1, 28, 60_000, 10_000, pad=0, mean=False, title="Fashion-MNIST"),
+        # Preprocessing of these two is not stated: as CIFAR, padded by an eighth of the side (assumptions.py).
+        Dataset("svhn", 10, 3, 32, 73_257, 26_032, pad=4, mean=True, title="SVHN"),
+        Dataset("tiny-imagenet", 200, 3, 64, 100_000, 10_000, pad=8, mean=True, title="Tiny-ImageNet"),
     )
 }
 
@@ -62,10 +65,12 @@ class Manifest:
     seed: int
     pixels: str  # one sha256 over every label and pixel of both LMDBs, in their order
     official: bool  # byte for byte the data set that its authors published
+    indexed: bool  # train_index_lmdb is there: the place of each training image in the official order
 
 
 FILES = ("train_lmdb/data.mdb", "test_lmdb/data.mdb")
 MEAN_FILES = ("mean_train.binaryproto", "mean_test.binaryproto")
+INDEX_FILE = "train_index_lmdb/data.mdb"
 
 
 def read_manifest(folder, facts):
@@ -88,6 +93,7 @@ def read_manifest(folder, facts):
             written["seed"],
             written["pixels_sha256"],
             written["official"],
+            INDEX_FILE in sizes,
         )
         name = written["dataset"]
     except (ValueError, KeyError, TypeError):
@@ -96,11 +102,21 @@ def read_manifest(folder, facts):
         raise UserError(
             f"{shown(folder)} holds {name}, not {facts.name}: name another folder with --data, or {rebuild}"
         )
-    for file in (*FILES, *(MEAN_FILES if facts.mean else ())):
+    for file in (*FILES, *(MEAN_FILES if facts.mean else ()), *((INDEX_FILE,) if manifest.indexed else ())):
         part = folder / file
         if not part.exists() or part.stat().st_size != sizes.get(file):
             raise UserError(f"{shown(part)} is missing or not as make_lmdb.py wrote it: {rebuild}")
     return manifest
+
+
+def require_index(manifest, facts):
+    """Raises UserError where the data set was built without the index that a network asks for."""
+    if not manifest.indexed:
+        seed = f" --seed {manifest.seed}" if manifest.seed != 1 else ""
+        raise UserError(
+            f"{shown(manifest.folder)} has no index of its training images: python data_tools/make_lmdb.py --dataset "
+            f"{facts.name} --index{seed} --out {shown(manifest.folder)}"
+        )
 
 
 def shown(path):

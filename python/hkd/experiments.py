@@ -36,6 +36,9 @@ class Experiment:
     hint_iterations: tuple = _setting(stages="hint")
     hint_kd_iterations: int = _setting(stages="hint", least=1)
     sl_iterations: int = _setting(stages="grow", least=1)
+    fsp_stepvalue: tuple = _setting(stages="fsp")
+    fsp_iterations: int = _setting(stages="fsp", least=1)
+    flow_iterations: tuple = _setting(stages="fsp")  # of the steps of dense-flow and its controls
     sl_lambda_kd: float = _setting(stages="sl-resnet-kd", least=0)
     methods: tuple = ()  # what the paper reports of it; every method can be run on every experiment
 
@@ -48,6 +51,9 @@ class Experiment:
     tau: float = _setting(paper.TAU, stages="kd", above=0)
     lambda_kd: float = _setting(paper.LAMBDA_KD, stages="kd", least=0)
     sl_lr: float = _setting(0.1, stages="grow", above=0)
+    fsp_lr: float = _setting(1e-3, stages="fsp", above=0)
+    fsp_lambda: float = _setting(1.0, stages="fsp", above=0)  # FSP equation 2, one for all pairs
+    fsp_pairs: str = _setting("input", stages="fsp", choices=("input", "block"))  # the first map of a pair
 
     mirror: bool = _setting(False)
     shortcut: str = _setting("A", choices=("A", "projection"))
@@ -90,6 +96,10 @@ class Experiment:
         return f"{self.teacher.name}-{self.student.name}"
 
 
+# Of the densely distilled flow's schedule nothing is known: FSP's, divided as ETRI divides its own (3 : 7 : 15).
+FLOW_ITERATIONS = {"cifar10": (2_520, 5_880, 12_600), "cifar100": (4_571, 13_714, 13_715)}
+
+
 def _from_paper(name, reported_in, dataset, teacher, student, **settings):
     """An experiment with the schedule that the paper states for `like` (default: its data set)."""
     like = settings.pop("like", dataset)
@@ -109,6 +119,10 @@ def _from_paper(name, reported_in, dataset, teacher, student, **settings):
         # Not reported for CIFAR-100: CIFAR-10's.
         sl_iterations=paper.SL_ITERATIONS.get(like, paper.SL_ITERATIONS["cifar10"]),
         sl_lambda_kd=paper.SL_LAMBDA_KD.get(like, paper.LAMBDA_KD),
+        # Not reported for MNIST: CIFAR-10's.
+        fsp_stepvalue=(fsp := paper.FSP_SCHEDULE.get(like, paper.FSP_SCHEDULE["cifar10"])).stepvalue,
+        fsp_iterations=fsp.max_iter,
+        flow_iterations=FLOW_ITERATIONS.get(like, FLOW_ITERATIONS["cifar10"]),
         **settings,
     )
 
@@ -236,9 +250,9 @@ def _checked(key, value, rule):
         len(value) != 3 or not all(re.fullmatch(r"[123]\.(end|[1-9]\d?)", place) for place in value)
     ):
         bad = "three layers as stack.block, for example 1.end,2.1,3.end"
-    elif key == "hint_iterations" and (len(value) != 3 or min(value) < 1):
+    elif key in ("hint_iterations", "flow_iterations") and (len(value) != 3 or min(value) < 1):
         bad = "three positive numbers, one a step"
-    elif key == "stepvalue" and (min(value) < 1 or list(value) != sorted(set(value))):
+    elif key in ("stepvalue", "fsp_stepvalue") and (min(value) < 1 or list(value) != sorted(set(value))):
         bad = "rising positive iterations"
     if bad:
         raise UserError(f"--set {key}={_text(value)}: expected {bad}")

@@ -1,4 +1,9 @@
-"""The losses, each in built-in layers that Caffe has CUDA code for. A helper adds layers to the NetSpec `n`."""
+"""The losses, each in built-in layers that Caffe has CUDA code for, but for the FSP matrix, which is a Python layer.
+
+A helper adds layers to the NetSpec `n`.
+"""
+
+import json
 
 from caffe import layers as L
 from caffe import params as P
@@ -28,6 +33,22 @@ def hint(n, name, guided, hinted, weight=1.0):
     Exactly what EuclideanLoss computes (euclidean_loss_layer.cpp: sum / 2N). The hint layer gets no gradient.
     """
     loss = n[name] = L.EuclideanLoss(guided, hinted, propagate_down=[True, False], loss_weight=weight)
+    return loss
+
+
+def fsp_matrix(n, name, first, second, rows=None, columns=None):
+    """The FSP matrix of two maps of one size, N x m x n (FSP equation 1). rows, columns: another order of their channels."""
+    orders = {key: order for key, order in (("rows", rows), ("columns", columns)) if order is not None}
+    parameters = {"module": "hkd.layers.fsp", "layer": "FSP", **({"param_str": json.dumps(orders)} if orders else {})}
+    top = n[name] = L.Python(first, second, python_param=parameters)
+    return top
+
+
+def fsp(n, name, student, teacher, weight=1.0):
+    """FSP equation 2 for one pair of layers: the squared distance of two FSP matrices, summed over a sample's elements,
+    averaged over the batch, times `weight`. The teacher gets no gradient."""
+    # EuclideanLoss has a half in it, the equation has none.
+    loss = n[name] = L.EuclideanLoss(student, teacher, propagate_down=[True, False], loss_weight=2 * weight)
     return loss
 
 

@@ -5,17 +5,23 @@ from dataclasses import dataclass
 from hkd.cli import UserError, did_you_mean
 
 PAIRS = (1, 2, 3)
+# Between the nodes 0 (the first convolution), 1, 2 and 3 (the ends of the stacks): FSP's pairs, and all that overlap.
+FLOWS = ((0, 1), (1, 2), (2, 3))
+DENSE_FLOWS = tuple((first, last) for last in PAIRS for first in range(last))
 
 
 @dataclass(frozen=True)
 class Part:
     """One stage of a method.
 
-    kind:   the network that it trains: baseline, hint, kd, grow (the student up to a stack, with a classifier of its
+    kind:   the network that it trains: baseline, hint, fsp, kd, grow (the student up to a stack, with a classifier of its
             own) or finetune (the whole student by cross entropy).
     step:   its number among the stages of that kind; 0 where there is one only.
     pairs:  of kind hint: which of the pairs (H1, G1), (H2, G2), (H3, G3). Their places are settings of the experiment,
             by default the ends of stacks 1, 2 and 3.
+    flows:  of kind fsp: the FSP matrices, each between two of the nodes 0 (the first convolution), 1, 2 and 3 (the ends of
+            the stacks).
+    permuted: of kind fsp: each net has the teacher's channels in an order of its own.
     after:  the part whose student it starts from: an index into the same method, or (method, index); None: random weights.
     shared: one run serves nets 1 to 3, as the papers' first stages do.
     """
@@ -23,6 +29,8 @@ class Part:
     kind: str
     step: int = 0
     pairs: tuple[int, ...] = ()
+    flows: tuple[tuple[int, int], ...] = ()
+    permuted: bool = False
     after: int | tuple[str, int] | None = None
     shared: bool = False
 
@@ -32,16 +40,33 @@ class Part:
 
     @property
     def needs_teacher(self):
-        return self.kind in ("hint", "kd")
+        return self.kind in ("hint", "fsp", "kd")
 
     @property
     def classifies(self):
         """Whether the student in it has its fully connected layer."""
-        return self.kind != "hint"
+        return self.kind not in ("hint", "fsp")
+
+    @property
+    def last_node(self):
+        """The last of the nodes that its hints or flows read: the networks in it are cut above it. None: they are whole."""
+        return max((*self.pairs, *(last for _, last in self.flows)), default=None)
 
 
 def _hints_then_kd(pairs):
     return (Part("hint", pairs=pairs, shared=True), Part("kd", after=0))
+
+
+def _flows(*steps):
+    """FSP stages one after another, each from the weights of the one before."""
+    if len(steps) == 1:
+        return (Part("fsp", flows=steps[0], shared=True),)
+    after = (None, *range(len(steps)))
+    return tuple(Part("fsp", i + 1, flows=flows, after=after[i], shared=True) for i, flows in enumerate(steps))
+
+
+def _ending_at(node, flows):
+    return tuple(flow for flow in flows if flow[1] == node)
 
 
 METHODS = {
@@ -71,6 +96,22 @@ METHODS = {
     ),
     # The same growing networks, fine-tuned by equation (2).
     "sl-resnet-kd": (Part("kd", after=("sl-resnet", 2)),),
+    # FSP, algorithm 1: its three matrices at once, then cross entropy.
+    "fsp": (*_flows(FLOWS), Part("finetune", after=0)),
+    # FSP section 4.1, marked with a dagger: the teacher's matrices permuted, in another way for each net.
+    "fsp-permuted": (Part("fsp", flows=FLOWS, permuted=True), Part("finetune", after=0)),
+    # Densely distilled flow, as this project reads it: step i trains all matrices that end at node i, then cross entropy.
+    "dense-flow": (*_flows(*(_ending_at(i, DENSE_FLOWS) for i in PAIRS)), Part("finetune", after=2)),
+    # The same steps, then equation (2).
+    "dense-flow-kd": (Part("kd", after=("dense-flow", 2)),),
+    # Step i trains all matrices up to node i.
+    "dense-flow-cumulative": (
+        *_flows(*(tuple(f for f in DENSE_FLOWS if f[1] <= i) for i in PAIRS)),
+        Part("finetune", after=2),
+    ),
+    # Its controls: all six at once; FSP's three one after another.
+    "dense-concurrent": (*_flows(DENSE_FLOWS), Part("finetune", after=0)),
+    "fsp-sequential": (*_flows(*(_ending_at(i, FLOWS) for i in PAIRS)), Part("finetune", after=2)),
 }
 DEFAULT = "layerwise"
 KINDS = ("teacher", *dict.fromkeys(part.kind for parts in METHODS.values() for part in parts))

@@ -7,13 +7,15 @@ import tempfile
 from dataclasses import dataclass
 
 import caffe
+import numpy as np
 from caffe import layers as L
 from caffe import params as P
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
 from hkd import losses
-from hkd.resnet import Style, body, classifier
+from hkd.cli import UserError
+from hkd.resnet import STEM, Style, body, classifier, module_name
 
 TEACHER = "teacher/"
 REGRESSOR = "regressor"
@@ -67,6 +69,96 @@ def hint(experiment, pairs, feed):
             guide = losses.regressor(n, f"{REGRESSOR}{i}", guide, channels)
         losses.hint(n, f"hint{i}", guide, hint_map, weight=1 / len(pairs))
     return _network(f"{experiment.pair} hints {', '.join(map(str, pairs))}", n, test_data)
+
+
+def fsp(experiment, flows, feed, permuted_by=None):
+    """Stage 1 of FSP (equation 2): the squared distance of teacher's and student's FSP matrices, for each of `flows`, pairs of
+    nodes (0: the first convolution; 1, 2, 3: the ends of the stacks); both networks are cut above the last of them.
+
+    permuted_by: a random seed for an order of the teacher's channels of its own; None: as they are. Raises UserError, naming
+    both layers, where the widths differ.
+    """
+    n = caffe.NetSpec()
+    test_data = data_layers(n, experiment, feed, label=False)
+    last = max(node for _, node in flows)
+    maps = {
+        style.prefix: body(n, style, n.data, architecture, experiment.facts.size, architecture.end(last))
+        for style, architecture in (
+            (_teacher(experiment), experiment.teacher),
+            (_student(experiment), experiment.student),
+        )
+    }
+    orders = _orders(experiment, permuted_by)
+    for first, end in flows:
+        name = f"fsp{first}{end}"
+        _refuse_other_widths(experiment, first, end)
+        matrices = {}
+        for prefix, architecture in (("", experiment.student), (TEACHER, experiment.teacher)):
+            modules = _flow_modules(experiment, architecture, first, end)
+            pair = [maps[prefix][module] for module in modules]
+            ratio = _size(experiment.facts, modules[0][0]) // _size(experiment.facts, modules[1][0])
+            if ratio > 1:
+                pair[0] = n[f"{prefix}{name}/pool"] = L.Pooling(
+                    pair[0], pool=P.Pooling.MAX, kernel_size=ratio, stride=ratio
+                )
+            rows, columns = (orders.get(module[0]) if prefix else None for module in modules)
+            matrices[prefix] = losses.fsp_matrix(n, f"{prefix}{name}/matrix", *pair, rows, columns)
+        losses.fsp(n, name, matrices[""], matrices[TEACHER], experiment.fsp_lambda)
+    written = ", ".join(f"{first}-{end}" for first, end in flows)
+    return _network(f"{experiment.pair} FSP {written}", n, test_data)
+
+
+def _refuse_other_widths(experiment, first, end):
+    """FSP matrices can be compared only where both networks have the same channels."""
+    described = []
+    for prefix, architecture in ((TEACHER, experiment.teacher), ("", experiment.student)):
+        modules = _flow_modules(experiment, architecture, first, end)
+        widths = [architecture.widths[max(stack, 1) - 1] for stack, _ in modules]
+        layers = " and ".join(prefix + _top_name(module) for module in modules)
+        described.append((layers, f"{widths[0]}x{widths[1]}"))
+    (teacher, theirs), (student, own) = described
+    if theirs != own:
+        raise UserError(
+            f"{experiment.name}: the FSP matrix of {teacher} is {theirs}, that of {student} {own}: FSP and dense flow need a "
+            f"teacher and a student of one width"
+        )
+
+
+def _top_name(module):
+    return "conv1" if module == STEM else f"{module_name(module)}sum"
+
+
+def _flow_modules(experiment, architecture, first, end):
+    """The two residual modules of a network between which a flow is: by default its nodes, else the first module of a stack
+    and its last."""
+    if experiment.fsp_pairs == "input":
+        begin = STEM if first == 0 else architecture.end(first)
+    elif end - first > 1:
+        raise UserError(f"--set fsp_pairs=block: flow {first}-{end} spans several stacks, use fsp_pairs=input")
+    elif architecture.blocks < 2:
+        raise UserError(
+            f"--set fsp_pairs=block: {architecture.name} has one module a stack, which begins and ends it: use fsp_pairs=input"
+        )
+    else:
+        begin = (end, 1)
+    return begin, architecture.end(end)
+
+
+def _size(facts, stack):
+    """Height and width of the maps of a stack; of the first convolution, stack 0, as of stack 1."""
+    size = facts.size
+    for _ in range(stack - 1):
+        size = (size + 1) // 2
+    return size
+
+
+def _orders(experiment, random_seed):
+    """{node: order of its channels in the teacher}; none without a seed."""
+    if random_seed is None:
+        return {}
+    rng = np.random.default_rng(random_seed)
+    widths = (experiment.teacher.widths[0], *experiment.teacher.widths)
+    return {node: rng.permutation(width).tolist() for node, width in enumerate(widths)}
 
 
 def kd(experiment, feed, lambda_kd):

@@ -2,6 +2,8 @@
 
 ETRI: Bae, Yim, Kim, Pyo, Kim, "Layer-wise hint-based training for knowledge transfer in a teacher-student framework",
       ETRI Journal 41(2), 242-253, 2019.
+FSP:  Yim, Joo, Bae, Kim, "A gift from knowledge distillation: fast optimization, network minimization and transfer
+      learning", CVPR 2017.
 HE:   He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016, section 4.2.
 """
 
@@ -39,6 +41,11 @@ HINT_ITERATIONS = {  # ETRI 3.1.1-3.1.3: steps 1, 2, 3
 HINT_KD_ITERATIONS = {"cifar10": 25_000, "cifar100": 35_000, "mnist": 25_000}  # ETRI 3.1: stage 1 with one pair
 SL_ITERATIONS = {"cifar10": 12_000, "mnist": 8_000}  # ETRI 3.3: each of the three steps of SL-ResNet
 SL_LAMBDA_KD = {"cifar10": 5.0, "mnist": 3.0}  # ETRI 3.3: SL-ResNet with KD
+FSP_SCHEDULE = {  # FSP 4.1.1, 4.1.2: stage 1
+    "cifar10": Schedule(1e-3, (11_000, 16_000), 21_000),
+    "cifar100": Schedule(1e-3, (16_000, 24_000), 32_000),
+}
+FSP_FAST_SCHEDULE = Schedule(0.1, (11_000, 16_000), 21_000)  # FSP 4.1: stage 2 where fast optimisation is shown
 STACK_WIDTHS = (16, 32, 64)  # HE 4.2, ETRI figure 2: channels of the three stacks
 
 # Accuracy Pc in percent of a network trained alone, by data set, layers and width of the first stack: ETRI section 3.2.

@@ -63,6 +63,11 @@ class Stage:
         shared = index < 0 or METHODS[method][index].shared
         return Stage(self.experiment, method, index, 0 if shared else self.net, self.scale, self.seed)
 
+    @property
+    def taught(self):
+        """Whether its weights depend on a teacher, in it or in a stage before it."""
+        return self.part.needs_teacher or any(parent.taught for parent in self.parents.values())
+
     # --- names --------------------------------------------------------------------------------------------------------
 
     @property
@@ -70,8 +75,8 @@ class Stage:
         """Networks, method and stage: r26-teacher, r14-baseline, r26-r14-kd, r26-r14-layerwise-hint2."""
         if self.part is TEACHER:
             return f"{self.experiment.teacher.name}-teacher"
-        # A stage without a teacher is the same whichever teacher the experiment has.
-        networks_in_it = self.experiment.pair if self.part.needs_teacher else self.experiment.student.name
+        # A stage that no teacher has a part in is the same whichever teacher the experiment has.
+        networks_in_it = self.experiment.pair if self.taught else self.experiment.student.name
         names = [networks_in_it, self.method.removesuffix("-kd") if self.kind == "kd" else self.method, self.part.name]
         return "-".join(dict.fromkeys(names))
 
@@ -115,6 +120,9 @@ class Stage:
             return paper.Schedule(e.hint_lr, (), e.hint_iterations[step - 1] if step else e.hint_kd_iterations)
         if self.kind == "grow":
             return paper.Schedule(e.sl_lr, (), e.sl_iterations)
+        if self.kind == "fsp":
+            whole = paper.Schedule(e.fsp_lr, e.fsp_stepvalue, e.fsp_iterations)
+            return part_of(whole, e.flow_iterations[self.part.step - 1]) if self.part.step else whole
         return paper.Schedule(e.base_lr, e.stepvalue, e.max_iter)
 
     @cached_property
@@ -146,15 +154,17 @@ class Stage:
     def learner_end(self):
         """The residual module that the learner in it is cut above, (stack, block)."""
         if self.kind == "hint":
-            return self.experiment.guided_modules[max(self.part.pairs) - 1]
+            return self.experiment.guided_modules[self.part.last_node - 1]
+        if self.kind == "fsp":
+            return self.learner.end(self.part.last_node)
         return self.learner.end(self.part.step) if self.kind == "grow" else self.learner.modules[-1]
 
     @property
     def teacher_end(self):
         """The same of a teacher beside a student."""
         if self.kind == "hint":
-            return self.experiment.hint_modules[max(self.part.pairs) - 1]
-        return self.experiment.teacher.modules[-1]
+            return self.experiment.hint_modules[self.part.last_node - 1]
+        return self.experiment.teacher.end(self.part.last_node or 3)
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -164,6 +174,8 @@ class Stage:
         feed = networks.Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
         if self.kind == "hint":
             return networks.hint(e, self.part.pairs, feed)
+        if self.kind == "fsp":
+            return networks.fsp(e, self.part.flows, feed, self.random_seed if self.part.permuted else None)
         if self.kind == "kd":
             return networks.kd(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
         return networks.plain(e, self.learner, feed, self.learner_end)
@@ -201,6 +213,12 @@ class Stage:
         files = self.files("STAGE", "DATA", manifest.test_images)
         whole = {"files": files, "pixels": manifest.pixels, "parents": parents}
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def part_of(schedule, iterations):
+    """A schedule with its steps in the same proportions, but of `iterations` in all."""
+    steps = tuple(scaled(step, iterations / schedule.max_iter) for step in schedule.stepvalue)
+    return paper.Schedule(schedule.base_lr, steps, iterations)
 
 
 def group(dataset, scale, seed):

@@ -106,15 +106,19 @@ def module_name(module):
     return f"stack{stack}/block{block}/"
 
 
+STEM = (0, 0)
+"""The first convolution with its BatchNorm and ReLU, where a module's (stack, block) is asked for."""
+
+
 def body(n, style, bottom, architecture, size, last=None, early=()):
     """The first convolution and the residual modules, (stack, block) counted from 1, up to `last` (default: all).
 
-    Returns {module: its output}: N x width x 32 x 32 in stack 1, N x 2 width x 16 x 16 in stack 2, N x 4 width x 8 x 8 in
+    Returns {module: its output}, STEM first: N x width x 32 x 32 in stack 1, N x 2 width x 16 x 16 in stack 2, N x 4 width x 8 x 8 in
     stack 3 for 32 x 32 images (`size` 32); after the module's last ReLU, or before it for the modules in `early`.
     """
     top = conv_bn(n, style, "", 1, bottom, architecture.widths[0], kernel=3, stride=1)
     last = last or architecture.modules[-1]
-    outputs = {}
+    outputs = {STEM: top}
     for module in architecture.modules[: architecture.modules.index(last) + 1]:
         stack, block = module
         halves = stack > 1 and block == 1

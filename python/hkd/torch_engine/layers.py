@@ -4,6 +4,7 @@ Caffe's semantics, each with its source where PyTorch's differ. `@layer` names t
 reads; a network that sets another one is refused.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -194,6 +195,25 @@ def crop(p, w, x):
 @layer("DummyData", "dummy_data_param", "shape")
 def dummy_data(p, w, x):
     return torch.zeros(*p.shape[0].dim)
+
+
+# --- the project's own ------------------------------------------------------------------------------------------------------
+
+
+def _fsp_orders(p):
+    if (p.module, p.layer) != ("hkd.layers.fsp", "FSP"):
+        one_of(f"{p.module}.{p.layer}", ("hkd.layers.fsp.FSP",), "Python", "layer")
+    given = json.loads(p.param_str or "{}")
+    return [given.get("rows"), given.get("columns")]
+
+
+@layer("Python", "python_param", "module", "layer", "param_str")
+def fsp(p, w, x):
+    """The FSP matrix (hkd/layers/fsp.py)."""
+    maps = [t if order is None else t[:, order] for t, order in zip(x, _fsp_orders(p), strict=True)]
+    # N x hw x channels: in channels-last memory this is no copy.
+    first, second = (t.permute(0, 2, 3, 1).flatten(1, 2) for t in maps)
+    return first.transpose(1, 2) @ second / first.shape[1]
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------------
