@@ -133,7 +133,12 @@ class TestBuildImage:
 
     def test_make_calls_it(self):
         for target, word in (("docker", "cpu"), ("docker-cuda", "cuda")):
-            said = subprocess.run(["make", "-n", target, "BUILD=--no-cache"], cwd=ROOT, capture_output=True, text=True)
+            said = subprocess.run(
+                ["make", "--no-print-directory", "-n", target, "BUILD=--no-cache"],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+            )
             assert said.stdout == f"docker/build_image.sh {word} --no-cache\n"
 
 
