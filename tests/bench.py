@@ -47,7 +47,7 @@ def driver(folder):
     manifest = data.read_manifest(folder / "lmdb", stage.experiment.facts)
     task = job.Job(
         "fashion-mnist-r14-r8", (), "baseline", 0, 1, 1.0, 1, str(folder / "runs"), str(folder / "lmdb"),
-        None, 2, "bench", "caffe", "fp32", False, 60.0, 0,
+        (), 2, "bench", "caffe", "fp32", False, 60.0, 0,
     )  # fmt: skip
     own = stage.folder(task.runs)
     own.mkdir(parents=True)

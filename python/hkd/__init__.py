@@ -4,7 +4,8 @@ what stands above it):
     paper.py        what the paper states            assumptions.py  what it leaves open
     data.py         the data sets and their manifests
     architecture.py the shape of a ResNet            experiments.py  teacher, student, data set, settings
-    resnet.py       the network in a few helpers     losses.py       hint loss, softened cross entropy
+    resnet.py       the network in a few helpers     losses.py       hint loss, FSP, softened cross entropy
+    layers/         what BVLC Caffe has no layer for
     networks.py     one function a kind of network   solvers.py      typed solver files
     methods.py      a method is a list of stages     plans.py        stages: names, parents, seeds, files, digests
     generated.py    the committed prototxt and solver files

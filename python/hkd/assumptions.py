@@ -150,6 +150,39 @@ ASSUMPTIONS = (
         "python/hkd/figures.py",
     ),
     Assumption(
+        "Between which layers is a FSP matrix (`fsp`)?",
+        "The input of a stack (for the first: the first convolution after its ReLU) and its output, the larger map max-pooled.",
+        "'The first and last layer of a section' can be read so, or as its first module; the paper pools, which only the first "
+        "reading needs, and 8 layers have one module a stack.",
+        "--set fsp_pairs=block",
+    ),
+    Assumption(
+        "How is the FSP loss weighted and normalised?",
+        "As equation (2) of Yim et al.: no half, summed over the matrix, averaged over the batch, lambda_i = 1.",
+        "'The same lambda for all', not which. Public ports take means over the matrix.",
+        "--set fsp_lambda=0.01",
+    ),
+    Assumption(
+        "What is permuted in the FSP paper's runs with a dagger (`fsp-permuted`)?",
+        "The teacher's channels at each node, in one random order a net; rows and columns of its matrices follow.",
+        "'Randomly permuted' rows and columns; one order a node is what a permuted teacher would give.",
+        "--net, --seed",
+    ),
+    Assumption(
+        "Which matrices has the densely distilled flow (`dense-flow`), and in which steps?",
+        "All six between the first convolution and the ends of the stacks; step i trains those that end at node i, from the "
+        "weights of step i - 1, none frozen.",
+        "The paper (Bae et al. 2020) could not be had: its abstract says overlapped, dense, bottom-up, sequential. This is the "
+        "project's reading of it.",
+        "--method dense-flow-cumulative, dense-concurrent, fsp-sequential",
+    ),
+    Assumption(
+        "Which schedule have the steps of the dense flow?",
+        "FSP's 21,000 (CIFAR-100: 32,000) iterations and rates, divided 3 : 7 : 15 as the layer-wise hints are.",
+        "Nothing is known of it.",
+        "--set flow_iterations=3000,7000,15000",
+    ),
+    Assumption(
         "Which settings has Fashion-MNIST, which the paper does not use?",
         "MNIST's.",
         "It has MNIST's format and size.",

@@ -18,6 +18,13 @@ TITLES = {
     "sl-resnet": "SL-ResNet",
     "sl-resnet-kd": "SL-ResNet with KD",
     "layerwise": "layer-wise hints, then KD",
+    "fsp": "FSP",
+    "fsp-permuted": "FSP, teacher permuted",
+    "fsp-sequential": "FSP step by step",
+    "dense-concurrent": "dense flow at once",
+    "dense-flow": "dense flow step by step",
+    "dense-flow-cumulative": "dense flow step by step, cumulative",
+    "dense-flow-kd": "dense flow step by step, then KD",
 }
 """What tables and figures call a method; '' is the teacher."""
 
