@@ -3,17 +3,18 @@ PYTHON  ?= python3
 DATASET ?= fashion-mnist
 SOURCE  ?=
 SCALE   ?= $(if $(filter cifar%,$(DATASET)),0.004,0.01)
-RUNS    ?= runs
-OUT     ?= results/demo
+RUNS    ?= $(or $(HKD_RUNS),runs)
+OUT     ?= $(or $(HKD_RESULTS),results)/demo
 CONFIG  ?=
+BUILD   ?=
 CORES   ?= $(shell nproc)
 
 experiment = $(DATASET)-$(if $(filter mnist,$(DATASET)),r32,r14)-r8
 py   = .venv/bin/python
-# The hash of what the environment is made from: `make setup` does nothing while it stays the same.
+# Named by what the environment is made from: `make setup` does nothing while that stays the same, whatever its dates are.
 ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
 
-.PHONY: help setup torch caffe-cuda demo tables test lint prototxt bench clean
+.PHONY: help setup torch caffe-cuda demo tables test lint prototxt bench docker docker-cuda clean
 
 help:
 	@echo "make setup   Debian packages (as root), .venv with Python packages, BVLC Caffe"
@@ -24,11 +25,12 @@ help:
 	@echo "make tables  every run of the paper's tables and figures, then these and a report: make tables CONFIG='scale=0.01 nets=3'"
 	@echo "make test    lint, the committed prototxt, the tests"
 	@echo "make bench   speed of the data tools and the driver, as ratios"
+	@echo "make docker  the container image hkd-caffe; make docker-cuda: hkd-caffe:cuda; BUILD='words for docker build'"
 
 setup: $(ready)
 	@docker/build_caffe.sh $(py)
 
-$(ready): pyproject.toml docker/packages.txt
+$(ready):
 	@docker/packages.sh install
 	@command -v $(PYTHON) >/dev/null || { echo "make: error: no $(PYTHON): name a Python 3.11 with PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: error: $(PYTHON) is $$($(PYTHON) -V), Caffe's Boost.Python here is for 3.11: make setup PYTHON=/usr/bin/python3.11" >&2; exit 1; }
@@ -55,7 +57,7 @@ tables: setup
 	.venv/bin/snakemake --cores $(CORES) tables $(if $(CONFIG),--config $(CONFIG))
 
 test: setup lint
-	@docker/packages.sh install test || echo "make: without them some tests skip"
+	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"
 	$(py) -m pytest
 
 lint: setup
@@ -68,6 +70,12 @@ prototxt: setup
 
 bench: setup
 	$(py) tests/bench.py
+
+docker:
+	docker/build_image.sh cpu $(BUILD)
+
+docker-cuda:
+	docker/build_image.sh cuda $(BUILD)
 
 clean:
 	rm -rf build .venv

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.cli import ROOT, Parser, UserError, run, use_project_python
+from hkd.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -124,7 +124,12 @@ def _short(error):
 def main():
     parser = Parser(description="Download a data set's official archive.")
     parser.add_argument("--dataset", required=True, choices=DATASETS)
-    parser.add_argument("--out", type=Path, default=ROOT / "data/downloads", help="default: data/downloads")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=default_folder("data") / "downloads",
+        help="default: downloads in $HKD_DATA, else in data",
+    )
     options = parser.parse_args()
     print(f"{options.dataset} is in {fetch(options.dataset, options.out / options.dataset)}")
 

@@ -17,13 +17,12 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.cli import ROOT, Parser, UserError, run, use_project_python
+from hkd.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -47,19 +46,19 @@ BYTES_A_TRANSACTION = 24 << 20
 
 
 def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet=False, index=False):
-    """Builds data set `facts` into folder `out` (default data/NAME) and returns its manifest.
+    """Builds data set `facts` into folder `out` (default: NAME in the data folder) and returns its manifest.
 
     If the same build is there already, only the index is added to it where it has none and `index` says so. Raises UserError
     for bad input, leaving `out` as it was.
     """
-    out = Path(out or ROOT / "data" / facts.name).absolute()
+    out = Path(out or default_folder("data") / facts.name).absolute()
     pad = facts.pad if pad is None else pad
     if not 0 <= pad <= facts.size:
         raise UserError(f"--pad {pad}: expected 0 to {facts.size} pixels for {facts.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     # Not beside `out`: a build that fails is to leave nothing there.
     name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
-    with FileLock(Path(tempfile.gettempdir()) / f"make-lmdb-{os.getuid()}-{name}.lock"):
+    with FileLock(_temporary_folder() / f"make-lmdb-{os.getuid()}-{name}.lock"):
         standing = _standing(out, facts, pad, seed)
         if standing and (standing.indexed or not index):
             _refuse_other_source(standing, source)
@@ -80,6 +79,15 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return data.read_manifest(out, facts)
+
+
+def _temporary_folder():
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise UserError(
+            "no folder for temporary files can be written: name one with TMPDIR (a read-only container: --tmpfs /tmp)"
+        ) from None
 
 
 def _standing(out, facts, pad, seed):
@@ -188,14 +196,18 @@ def _text(manifest):
 
 
 def default_source(facts):
-    """Debian's package for Fashion-MNIST, else a download."""
+    """Debian's package for Fashion-MNIST, an archive that lies in the data folder, else a download."""
     packaged = Path(sources.FASHION_MNIST_PACKAGE)
     if facts.name == "fashion-mnist" and packaged.is_dir():
         return packaged
+    archive = default_folder("data") / sources.DOWNLOADS[facts.name][0].file
+    # MNIST and Fashion-MNIST are not in one file each, and theirs have the same names.
+    if len(sources.DOWNLOADS[facts.name]) == 1 and archive.exists():
+        return archive
     from fetch import fetch
 
     try:
-        return fetch(facts.name, ROOT / "data/downloads" / facts.name)
+        return fetch(facts.name, default_folder("data") / "downloads" / facts.name)
     except UserError as error:
         package = "; or apt-get install dataset-fashion-mnist" if facts.name == "fashion-mnist" else ""
         raise UserError(f"{error}{package}") from None
@@ -247,9 +259,11 @@ def main():
     parser = Parser(description="Write a data set's LMDBs, mean files and manifest.")
     parser.add_argument("--dataset", required=True, metavar="{" + ",".join(data.DATASETS) + "}")
     parser.add_argument(
-        "--source", help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: download"
+        "--source",
+        help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: the archive in the data folder, else "
+        "a download",
     )
-    parser.add_argument("--out", help="default: data/NAME")
+    parser.add_argument("--out", help="default: NAME in $HKD_DATA, else in data")
     parser.add_argument(
         "--pad",
         type=int,
@@ -265,8 +279,6 @@ def main():
     options = parser.parse_args()
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: expected 0 or more")
-    # `kill` ends the build like Ctrl-C does: the partial folder goes.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     facts = data.dataset(options.dataset)
     manifest = make_lmdb(
         facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Reads docker/packages.txt.   packages.sh list | missing | install [test]    ("test": those that only the tests need)
+#                              packages.sh runtime FILE ...    those that these programs and libraries need once built
 set -euo pipefail
 
 list=$(dirname "${BASH_SOURCE[0]}")/packages.txt
-case ${2:-} in
+[ "${1:-}" = runtime ] || case ${2:-} in
   "") only='$NF != "test"' ;;
   test) only='$NF == "test"' ;;
   *) echo "packages.sh: error: $2: only test can be asked for" >&2; exit 2 ;;
@@ -18,8 +19,26 @@ missing() {
   done
 }
 
+# What is marked "run"; of the -dev packages among it, the packages of the libraries that the files are linked with. A
+# library that no package owns came with the files.
+runtime() {
+  awk '!/^#/ && $NF == "run" && $1 !~ /-dev$/ { print $1 }' "$list"
+  local linked
+  linked=$(ldd "$@")
+  if grep -q 'not found' <<<"$linked"; then
+    echo "packages.sh: error: $(grep -m1 'not found' <<<"$linked" | xargs): install it before asking what to install" >&2
+    return 1
+  fi
+  awk '$3 ~ "^/" { print $3 }' <<<"$linked" | sort -u | while read -r library; do
+    library=$(realpath "$library")
+    # dpkg knows some of /usr/lib as /lib still.
+    { dpkg-query -S "$library" 2>/dev/null || dpkg-query -S "${library#/usr}" 2>/dev/null || true; } | cut -d: -f1
+  done | sort -u
+}
+
 case ${1:-} in
   list) names ;;
+  runtime) shift && [ $# -gt 0 ] || { echo "packages.sh: error: runtime of which files?" >&2; exit 2; }; runtime "$@" ;;
   missing) missing ;;
   install)
     needed=$(missing | paste -sd' ')
@@ -40,5 +59,5 @@ case ${1:-} in
         exit 1
       }
     ;;
-  *) echo "usage: packages.sh list | missing | install [test]" >&2; exit 2 ;;
+  *) echo "usage: packages.sh list | missing | install [test] | runtime FILE ..." >&2; exit 2 ;;
 esac

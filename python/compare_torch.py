@@ -8,7 +8,7 @@ python python/compare_torch.py --experiment cifar10-r14-r8 --weights runs/.../fi
 import os
 from pathlib import Path
 
-from hkd.cli import ROOT, Parser, UserError, run, use_project_python
+from hkd.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -27,12 +27,17 @@ def parser():
     p.add_argument("--step", type=int)
     p.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
     p.add_argument("--weights", type=Path, help="a caffemodel to start from; default: the fillers of Caffe")
-    p.add_argument("--data", type=Path, help="folder of the LMDBs; default data/NAME in the checkout")
+    p.add_argument("--data", type=Path, help="folder of the LMDBs; default NAME in $HKD_DATA, else in data")
     p.add_argument("--iterations", type=int, default=20)
     p.add_argument(
         "--export", choices=("safetensors", "onnx"), help="write the student of --weights for PyTorch or as ONNX"
     )
-    p.add_argument("--out", type=Path, default=ROOT / "results/export", help="of --export; default results/export")
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=default_folder("results") / "export",
+        help="of --export; default export in $HKD_RESULTS, else in results",
+    )
     p.add_argument("--json", type=Path, help="write every difference to this file")
     return p
 
@@ -45,7 +50,7 @@ def main():
     experiment = experiments.experiment(options.experiment, options.set)
     method = options.method or methods.default_for(options.stage)
     stage = plans.stage(experiment, method, options.stage, options.step)
-    folder = options.data or ROOT / "data" / experiment.dataset
+    folder = options.data or default_folder("data") / experiment.dataset
     manifest = data.read_manifest(folder, experiment.facts)
     if manifest is None:
         raise UserError(

@@ -10,7 +10,7 @@ python python/make_tables.py --experiment fashion-mnist-r14-r8         the metho
 import math
 from pathlib import Path
 
-from hkd.cli import ROOT, Parser, UserError, did_you_mean, run, use_project_python
+from hkd.cli import Parser, UserError, default_folder, did_you_mean, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -33,8 +33,18 @@ def parser():
         "--rate", type=float, default=10.0, metavar="IT/S", help="of --cost: iterations a second; default 10"
     )
     p.add_argument("--nets", type=int, default=tables.NETS, help="of --cost: nets of each method; default 3")
-    p.add_argument("--runs", type=Path, default=ROOT / "runs", help="where the stages are kept; default runs")
-    p.add_argument("--out", type=Path, default=ROOT / "results", help="where to write; default results")
+    p.add_argument(
+        "--runs",
+        type=Path,
+        default=default_folder("runs"),
+        help="where the stages are kept; default $HKD_RUNS, else runs",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=default_folder("results"),
+        help="where to write; default $HKD_RESULTS, else results",
+    )
     p.add_argument("--scale", type=float, help="only runs of this scale; default: whatever is there, if it is one")
     p.add_argument("--seed", type=int, help="only runs of this seed")
     p.add_argument("--engine", help="only runs of this engine")

@@ -9,7 +9,7 @@ import math
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-from hkd.cli import ROOT, Parser, UserError, run, use_project_python
+from hkd.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -40,8 +40,10 @@ def parser():
     p.add_argument(
         "--set", action="append", default=[], metavar="SETTING=VALUE", help="change a setting; may be repeated"
     )
-    p.add_argument("--runs", type=Path, default=ROOT / "runs", help="where stages are kept; default runs")
-    p.add_argument("--data", type=Path, help="folder of the LMDBs; default data/NAME in the checkout")
+    p.add_argument(
+        "--runs", type=Path, default=default_folder("runs"), help="where stages are kept; default $HKD_RUNS, else runs"
+    )
+    p.add_argument("--data", type=Path, help="folder of the LMDBs; default NAME in $HKD_DATA, else in data")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     where.add_argument("--gpu", type=_gpu, metavar="N|all", help="use GPU N, or divide each batch over all of them")

@@ -16,6 +16,8 @@ from scipy.io import savemat
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
 os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log of every layer would bury a failure
+for name in ("DATA", "RUNS", "RESULTS", "IMAGE"):
+    os.environ.pop(f"HKD_{name}", None)  # inside the container image the tests are those of a checkout
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL = Path(os.environ.get("HKD_TEST_DATA", ROOT.parent / "shared/data"))

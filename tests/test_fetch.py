@@ -165,7 +165,7 @@ def test_what_was_downloaded_is_what_is_built_from(name, publish, colour_source,
             checksum = "sha256:" + hashlib.sha256(content).hexdigest()
             published.append(sources.Download(download.file, len(content), checksum, (url,)))
         monkeypatch.setitem(sources.DOWNLOADS, name, tuple(published))
-        monkeypatch.setattr(make_lmdb, "ROOT", tmp_path)
+        monkeypatch.setenv("HKD_DATA", str(tmp_path))
         built = make_lmdb.make_lmdb(data.dataset(name), out=tmp_path / "out", quiet=True)
         httpd.shutdown()
     assert (built.train_images, built.test_images) == counts

@@ -29,7 +29,7 @@ def test_a_make_target_exists(line):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("line", [c for c in COMMANDS if "run_stage.py" in c])
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("python python/run_stage.py")])
 def test_a_stage_command(line):
     words = shlex.split(line)[2:]
     if "torch" in words and importlib.util.find_spec("torch") is None:
@@ -76,6 +76,27 @@ def test_the_table_shown_has_the_papers_numbers_and_todays_columns(paper_runs):
         )
 
 
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("docker ")])
+def test_a_container_command(line):
+    """The image, the service and the volumes are there, and what is run inside is a command; test_docker.py runs images."""
+    words = iter(shlex.split(line))
+    assert next(words) == "docker"
+    names = {"hkd-caffe", "hkd-caffe:cuda"} if (kind := next(words)) == "run" else {"cpu", "cuda"}
+    assert kind == "run" or (kind == "compose" and next(words) == "run")
+    options = {"--rm": 0, "--user": 1, "-v": 1, "--gpus": 1}
+    for word in words:
+        if word in names:
+            break
+        value = [next(words) for _ in range(options[word])]
+        assert word != "-v" or value[0].split(":")[1] in ("/data", "/runs")
+    inside = list(words)
+    if inside[0] == "make":
+        assert subprocess.run(["make", "-n", *inside[1:]], cwd=ROOT, capture_output=True).returncode == 0
+    else:
+        assert inside[:2] == ["python", "python/run_stage.py"]
+        command(*inside[1:], "--dry-run", check=0)
+
+
 def test_no_other_kind_of_command_is_in_it():
     known = (
         "make ",
@@ -85,6 +106,8 @@ def test_no_other_kind_of_command_is_in_it():
         "python python/compare_torch.py",
         "snakemake --",
         ". .venv",
+        "docker run --rm ",
+        "docker compose run --rm ",
     )
     assert not [c for c in COMMANDS if not c.startswith(known)]
 
@@ -104,6 +127,7 @@ def test_every_file_and_folder_that_it_names_is_there():
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout, as in the container image")
 def test_no_path_of_one_machine_is_in_the_project():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     for path in files:

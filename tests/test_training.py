@@ -570,9 +570,14 @@ def test_a_signal_between_two_stages_ends_the_command_too(fashion, tmp_path):
     wait_for(lambda: (first / "final.caffemodel").exists())  # its record is still to be written
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    # Just between two processes it has no child to pass the signal on to, and dies of it at once: as good.
-    assert process.returncode in (128 + signal.SIGTERM, -signal.SIGTERM)
+    # Just between two processes it has no child to pass the signal on to, and ends at once: as good.
+    assert process.returncode == 128 + signal.SIGTERM
     assert not (group(tmp_path) / "r14-r8-layerwise-hint2+batch=8").exists()
+
+
+def children_of(process):
+    """The processes that a driver's only thread started, as /proc has them: pgrep is not on every machine."""
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
 
 
 def test_two_drivers_on_one_folder(fashion, tmp_path):
@@ -580,7 +585,7 @@ def test_two_drivers_on_one_folder(fashion, tmp_path):
     first = start(fashion, tmp_path)
     wait_for(lambda: snapshots.iteration(stage / "snapshots") > 0)
     first.send_signal(signal.SIGSTOP)  # it holds the lock for as long as we look
-    children = subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()
+    children = children_of(first)
     for child in children:
         os.kill(int(child), signal.SIGSTOP)
     try:
@@ -599,7 +604,7 @@ def test_a_second_driver_can_wait_for_the_first(fashion, uninterrupted, tmp_path
     stage = group(tmp_path, KILL_SCALE) / KILLED
     first = start(fashion, tmp_path)
     wait_for(lambda: snapshots.iteration(stage / "snapshots") > 0)
-    children = subprocess.run(["pgrep", "-P", str(first.pid)], capture_output=True, text=True).stdout.split()
+    children = children_of(first)
     for pid in (first.pid, *map(int, children)):
         os.kill(pid, signal.SIGSTOP)  # it holds the lock for as long as we look
     second = subprocess.Popen([*first.args, "--wait"], stdout=subprocess.PIPE, text=True)
@@ -619,7 +624,7 @@ def test_a_signal_to_the_whole_group_loses_nothing(fashion, tmp_path):
     stage = group(tmp_path, KILL_SCALE) / KILLED
     process = start(fashion, tmp_path)
     wait_for(lambda: snapshots.iteration(stage / "snapshots") > 10)
-    (child,) = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    (child,) = children_of(process)
     os.kill(int(child), signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate()
@@ -632,7 +637,7 @@ def test_a_dead_driver_takes_its_training_process_along(fashion, tmp_path):
     stage = group(tmp_path, KILL_SCALE) / KILLED
     process = start(fashion, tmp_path)
     wait_for(lambda: snapshots.iteration(stage / "snapshots") > 0)
-    (child,) = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    (child,) = children_of(process)
     process.kill()
     process.wait()
     wait_for(

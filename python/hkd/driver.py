@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hkd import data, engines, experiments, generated, memory, networks, parallel, plans, records, snapshots
-from hkd.cli import ROOT, UserError, fail
+from hkd.cli import IMAGE, ROOT, UserError, default_folder, fail, require_writable
 from hkd.data import shown
 from hkd.job import Job
 from hkd.locks import is_locked, only_one
@@ -23,7 +23,7 @@ class Options:
     """How to run: folders, device, and what the command line says of the display."""
 
     runs: Path
-    data: Path | None  # None: data/NAME in the checkout
+    data: Path | None  # None: the data set's folder in cli.default_folder
     device: object
     verbose: bool = False
     snapshot_seconds: float = 60.0
@@ -36,7 +36,7 @@ class Options:
         return engines.label(self.engine, self.precision, len(self.device.gpus))
 
     def data_folder(self, stage):
-        return self.data or ROOT / "data" / stage.experiment.dataset
+        return self.data or default_folder("data") / stage.experiment.dataset
 
 
 def run_stage(stage, options, dry_run=False, prepare_only=False):
@@ -52,6 +52,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     if dry_run:
         return 0
     if manifest is None:
+        require_writable(options.runs)  # before the time that a data set takes
         manifest = build_data(stage, folder)
     check_data(stage, manifest)
     for needed in plans.lineage(stage):
@@ -125,16 +126,20 @@ def set_aside(folder):
 
 def build_data(stage, folder):
     """Builds the data set that is not there; one line says how to provide it where that cannot be done."""
+    require_writable(folder)
     name = stage.experiment.dataset
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
     print(f"{shown(folder)} is not there: building it", flush=True)
     done = subprocess.run([sys.executable, *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["make_lmdb.py failed"])[-1].removeprefix("error: ")
-        raise UserError(
-            f"no {stage.experiment.facts.title} in {shown(folder)}: get its official archive and build it with "
-            f"python data_tools/make_lmdb.py --dataset {name} --source ARCHIVE --out {shown(folder)} ({reason})"
+        remedy = (
+            f"mount the folder that has its official archive, or its LMDBs: -v FOLDER:{default_folder('data')}"
+            if IMAGE
+            else f"get its official archive and build it with python data_tools/make_lmdb.py --dataset {name} "
+            f"--source ARCHIVE --out {shown(folder)}"
         )
+        raise UserError(f"no {stage.experiment.facts.title} in {shown(folder)}: {remedy} ({reason})")
     return data.read_manifest(folder, stage.experiment.facts)
 
 

@@ -17,7 +17,7 @@ import time
 from dataclasses import asdict
 
 from hkd import devices, engines, paper, parallel, records, solvers
-from hkd.cli import ROOT, UserError
+from hkd.cli import IMAGE, ROOT, UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
 from hkd.progress import Progress
@@ -301,12 +301,20 @@ def versions(engine):
     import google.protobuf
     import numpy
 
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return {
-        "hkd-caffe": commit.stdout.strip() or None,
+        "hkd-caffe": IMAGE or _commit(),
         "caffe": devices.caffe_build(),
         "torch": engines.version(engine),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "protobuf": google.protobuf.__version__,
     }
+
+
+def _commit():
+    """What git says of the checkout, or None where there is no git or the folder is no checkout of it."""
+    try:
+        said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return said.stdout.strip() or None

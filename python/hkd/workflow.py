@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from hkd import engines, experiments, methods, plans, targets
-from hkd.cli import UserError, did_you_mean
+from hkd.cli import UserError, default_folder, did_you_mean
+from hkd.data import shown
 from hkd.tables import NETS
 
 DONE = ".finished"
@@ -26,9 +27,9 @@ class Settings:
     experiments: tuple[str, ...] = ()
     seed: int = 1
     set: tuple[str, ...] = ()
-    runs: str = "runs"
-    data: str = "data"
-    out: str = "results"
+    runs: str = shown(default_folder("runs"))
+    data: str = shown(default_folder("data"))
+    out: str = shown(default_folder("results"))
 
     def chosen(self, row):
         """Whether a targets.Row is of an experiment that was chosen."""
