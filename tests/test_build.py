@@ -172,27 +172,29 @@ class TestCuda:
             says(build(sys.executable, CAFFE_CUDA="0", **{setting: "1"}), "of the GPU code", "CAFFE_CUDA=1")
 
 
+@pytest.fixture(scope="module")
+def cuda_python(tmp_path_factory):
+    """The Python of an environment with a CUDA build: HKD_CUDA_PYTHON where that is set, else made here, in 10 minutes."""
+    if given := os.environ.get("HKD_CUDA_PYTHON"):
+        return Path(given)
+    needs_compiler()
+    folder = tmp_path_factory.mktemp("cuda")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    site = next((folder / "env/lib").glob("python*/site-packages"))
+    (site / "borrowed.pth").write_text(f"{NUMPY.parent}\n")
+    python = folder / "env/bin/python"
+    done = build(python, BUILD_DIR=str(folder / "build"), CAFFE_CUDA="1")
+    if done.returncode and any(word in done.stderr for word in ("needs nvcc", "is not found", "is not beside")):
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    return python
+
+
 class TestACudaBuild:
-    """A CUDA build in an environment of its own: of HKD_CUDA_PYTHON where that is set, else made here, in 10 minutes."""
+    """What can be said of a CUDA build without a GPU."""
 
     pytestmark = pytest.mark.slow
     STAGE = ("--experiment", "fashion-mnist-r14-r8", "--stage", "baseline", "--scale", "0.0002", "--set", "batch=16")
-
-    @pytest.fixture(scope="class")
-    def python(self, tmp_path_factory):
-        if given := os.environ.get("HKD_CUDA_PYTHON"):
-            return Path(given)
-        needs_compiler()
-        folder = tmp_path_factory.mktemp("cuda")
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
-        site = next((folder / "env/lib").glob("python*/site-packages"))
-        (site / "borrowed.pth").write_text(f"{NUMPY.parent}\n")
-        python = folder / "env/bin/python"
-        done = build(python, BUILD_DIR=str(folder / "build"), CAFFE_CUDA="1")
-        if done.returncode and any(word in done.stderr for word in ("needs nvcc", "is not found", "is not beside")):
-            pytest.skip(done.stderr.strip())
-        assert done.returncode == 0, done.stderr
-        return python
 
     def run(self, python, *words):
         words = [python, ROOT / "python/run_stage.py", *words]
@@ -200,15 +202,15 @@ class TestACudaBuild:
             words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
         )
 
-    def test_it_says_what_it_was_built_with(self, python):
+    def test_it_says_what_it_was_built_with(self, cuda_python):
         asked = (
             "import caffe, json; from hkd import devices; print(json.dumps([devices.caffe_build(), caffe.has_nccl()]))"
         )
         env = os.environ | {"PYTHONPATH": str(ROOT / "python")}
-        done = subprocess.run([python, "-c", asked], capture_output=True, text=True, env=env)
+        done = subprocess.run([cuda_python, "-c", asked], capture_output=True, text=True, env=env)
         info, has_nccl = json.loads(done.stdout)
         assert int(info["cuda"].split(".")[0]) >= 11 and info["architectures"] and bool(info["nccl"]) == has_nccl
-        linked = subprocess.run(["ldd", self.library(python)], capture_output=True, text=True).stdout
+        linked = subprocess.run(["ldd", self.library(cuda_python)], capture_output=True, text=True).stdout
         assert "not found" not in linked
         for name, wanted in (("libcublas", True), ("libcudnn", info["cudnn"]), ("libnccl", info["nccl"])):
             assert (name in linked) == bool(wanted), name
@@ -217,22 +219,22 @@ class TestACudaBuild:
     def library(python):
         return next(python.parents[1].glob("lib/python*/site-packages/caffe/_caffe.so"))
 
-    def test_a_later_build_without_settings_leaves_it(self, python):
-        done = build(python)
+    def test_a_later_build_without_settings_leaves_it(self, cuda_python):
+        done = build(cuda_python)
         assert done.returncode == 0 and done.stdout.startswith("Caffe is built already")
 
-    def test_it_trains_on_the_cpu_to_the_same_bytes(self, python, fashion, tmp_path):
+    def test_it_trains_on_the_cpu_to_the_same_bytes(self, cuda_python, fashion, tmp_path):
         finals = []
-        for name, each in (("cpu", Path(sys.executable)), ("cuda", python)):
+        for name, each in (("cpu", Path(sys.executable)), ("cuda", cuda_python)):
             done = self.run(each, *self.STAGE, "--cpu", "--data", fashion, "--runs", tmp_path / name)
             assert done.returncode == 0, done.stderr
             finals.append(next((tmp_path / name).glob("*/*/*/final.caffemodel")).read_bytes())
         assert finals[0] == finals[1]
 
-    def test_without_a_gpu_it_says_so(self, python):
+    def test_without_a_gpu_it_says_so(self, cuda_python):
         if gpus.why_none():
-            one_line(self.run(python, *self.STAGE, "--gpu", "0", "--dry-run"), "--gpu 0", gpus.why_none(), "--cpu")
-            assert "device: CPU" in self.run(python, *self.STAGE, "--dry-run").stdout
+            one_line(self.run(cuda_python, *self.STAGE, "--gpu", "0", "--dry-run"), "--gpu 0", gpus.why_none(), "--cpu")
+            assert "device: CPU" in self.run(cuda_python, *self.STAGE, "--dry-run").stdout
         else:
             pytest.skip("a GPU is here")
 
