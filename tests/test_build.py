@@ -31,11 +31,15 @@ def says(done, *words):
         assert word in line, line
 
 
+def needs_compiler():
+    if shutil.which("g++") is None:
+        pytest.skip("no compiler here, as in the container image: nothing can be built")
+
+
 @pytest.fixture
 def elsewhere(tmp_path):
     """Another Python environment, where no Caffe is: the recipe has work to do there, in a build folder of its own."""
-    if shutil.which("g++") is None:
-        pytest.skip("no compiler here, as in the container image: nothing can be built")
+    needs_compiler()
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", tmp_path / "env"], check=True
     )
@@ -173,6 +177,7 @@ def cuda_python(tmp_path_factory):
     """The Python of an environment with a CUDA build: HKD_CUDA_PYTHON where that is set, else made here, in 10 minutes."""
     if given := os.environ.get("HKD_CUDA_PYTHON"):
         return Path(given)
+    needs_compiler()
     folder = tmp_path_factory.mktemp("cuda")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     site = next((folder / "env/lib").glob("python*/site-packages"))
