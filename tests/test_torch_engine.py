@@ -32,6 +32,9 @@ KINDS = [
     ("cifar10-r26w32-r14", "layerwise", "hint", 2, ()),  # with a regressor
     ("cifar10-r14-r8", "sl-resnet", "grow", 2, ()),
     ("cifar10-r14-r8", "sl-resnet", "finetune", None, ()),
+    ("cifar10-r14-r8", "fsp", "fsp", None, ()),
+    ("cifar10-r14-r8", "fsp-permuted", "fsp", None, ()),
+    ("cifar10-r14-r8", "dense-flow", "fsp", 3, ()),
 ]
 
 
