@@ -1,17 +1,23 @@
 """The FSP matrix in Caffe itself: values by hand, gradients against differences; the networks and methods built on it."""
 
 import json
+import random
+import subprocess
+import sys
+import time
 
 import caffe
 import numpy as np
 import pytest
 from caffe import layers as L
 
-from conftest import command, one_line
-from hkd import experiments, losses, methods, networks, plans
+from conftest import ROOT, command, one_line
+from hkd import experiments, losses, methods, networks, plans, surgery
 from hkd.cli import UserError
+from hkd.files import sha256
 from test_losses import build, central_differences, total
 
+RUN = "python/run_stage.py"
 FEED = networks.Feed("D", 128, 100)
 
 
@@ -122,7 +128,7 @@ class TestTheNetwork:
         for words in ("teacher/conv1 and teacher/stack1/block4/sum is 32x32", "conv1 and stack1/block2/sum 16x16"):
             assert words in str(error.value)
         one_line(
-            command("python/run_stage.py", "--experiment", "cifar10-r26w32-r14", "--method", "fsp", "--stage", "fsp"),
+            command(RUN, "--experiment", "cifar10-r26w32-r14", "--method", "fsp", "--stage", "fsp"),
             "teacher/conv1",
             "16x16",
         )
@@ -142,3 +148,83 @@ def test_the_schedules():
     steps = [plans.stage(e, "dense-flow", "fsp", i).schedule for i in (1, 2, 3)]
     assert sum(s.max_iter for s in steps) == 21_000
     assert steps[2].stepvalue == (6_600, 9_600)
+
+
+def words_of(fashion, runs, *more):
+    """Of stages of a few iterations, with a rate at which a teacher of as few and pixels of 0 to 255 do not drive them to
+    infinity."""
+    words = ("--experiment", "fashion-mnist-r14-r8", "--scale", 0.0005, "--set", "batch=16", "--set", "fsp_lr=1e-9")
+    return tuple(map(str, (*words, "--data", fashion, "--runs", runs, "--snapshot-seconds", 0, *more)))
+
+
+@pytest.fixture(scope="module")
+def dense_flow(fashion, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("whole")
+    command(RUN, *words_of(fashion, runs, "--method", "dense-flow", "--stage", "finetune"), check=0)
+    return runs
+
+
+class TestTrained:
+    def folders(self, runs):
+        return {path.parent.name.partition("+")[0]: path.parent for path in runs.rglob("record.json")}
+
+    def test_dense_flow_from_step_to_step(self, dense_flow):
+        found = self.folders(dense_flow)
+        assert set(found) == {
+            "r14-teacher", *(f"r14-r8-dense-flow-fsp{i}" for i in (1, 2, 3)), "r14-r8-dense-flow-finetune-net1",
+        }  # fmt: skip
+        blobs = {name: weights(folder / "final.caffemodel") for name, folder in found.items()}
+        for layer in ("conv1", "stack1/block1/conv1"):
+            steps = [blobs[f"r14-r8-dense-flow-fsp{i}"][layer] for i in (1, 2, 3)]
+            assert not np.array_equal(steps[0], steps[1]) and not np.array_equal(
+                steps[1], steps[2]
+            )  # nothing is frozen
+            np.testing.assert_array_equal(weights(found["r14-r8-dense-flow-fsp2"] / "init.caffemodel")[layer], steps[0])
+        for layer, values in blobs["r14-teacher"].items():
+            if f"teacher/{layer}" in blobs["r14-r8-dense-flow-fsp3"]:
+                np.testing.assert_array_equal(blobs["r14-r8-dense-flow-fsp3"][f"teacher/{layer}"], values)
+        assert json.loads((found["r14-r8-dense-flow-finetune-net1"] / "record.json").read_text())["Pc"]["last"] > 0
+
+    def test_killed_and_gone_on_with_it_ends_in_the_same_bytes(self, dense_flow, fashion, tmp_path):
+        words = words_of(fashion, tmp_path, "--method", "dense-flow", "--stage", "finetune")
+        rng = random.Random(3)
+        for _ in range(5):
+            process = subprocess.Popen([sys.executable, ROOT / RUN, *words], stdout=subprocess.DEVNULL)
+            time.sleep(rng.uniform(1, 4))
+            process.kill()
+            process.wait()
+        command(RUN, *words, check=0)
+        whole, killed = self.folders(dense_flow), self.folders(tmp_path)
+        assert killed.keys() == whole.keys()
+        for name, folder in whole.items():
+            assert sha256(killed[name] / "final.caffemodel") == sha256(folder / "final.caffemodel"), name
+
+    @pytest.mark.parametrize(
+        "method", ["fsp", "fsp-permuted", "dense-concurrent", "fsp-sequential", "dense-flow-cumulative"]
+    )
+    def test_every_method_from_the_same_teacher(self, method, dense_flow, fashion):
+        command(RUN, *words_of(fashion, dense_flow, "--method", method, "--stage", "finetune"), check=0)
+        assert f"r14-r8-{method}-finetune-net1" in self.folders(dense_flow)
+
+    def test_dense_flow_with_kd_starts_from_its_last_step(self, dense_flow, fashion):
+        command(RUN, *words_of(fashion, dense_flow, "--method", "dense-flow-kd", "--stage", "kd"), check=0)
+        found = self.folders(dense_flow)
+        init = (found["r14-r8-dense-flow-kd-net1"] / "init.txt").read_text()
+        assert "r14-r8-dense-flow-fsp3" in init and "filler   fc" in init
+
+    def test_a_permuted_teacher_is_another_one_for_each_net(self, dense_flow, fashion):
+        for net in (1, 2):
+            words = words_of(fashion, dense_flow, "--method", "fsp-permuted", "--stage", "fsp", "--net", net)
+            command(RUN, *words, check=0)
+        nets = [self.folders(dense_flow)[f"r14-r8-fsp-permuted-fsp-net{net}"] for net in (1, 2)]
+        assert len({(folder / "net.prototxt").read_text().count("param_str") for folder in nets}) == 1
+        assert len({(folder / "net.prototxt").read_text() for folder in nets}) == 2
+
+
+def weights(path):
+    """{layer: its blobs as one vector} of a caffemodel."""
+    return {
+        x.name: np.concatenate([np.array(b.data, np.float32) for b in x.blobs])
+        for x in surgery.read(path).layer
+        if x.blobs
+    }
