@@ -285,7 +285,7 @@ def test_an_interrupt_is_one_line(large, tmp_path, number):
         stopped_reading += is_reading(process.pid)
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         said = process.communicate()[1]
-        assert (process.returncode, said) == (130, "error: interrupted\n")
+        assert (process.returncode, said) == (128 + number, "error: interrupted\n")
         assert nothing_left(tmp_path / "out")
     assert stopped_reading
 

@@ -11,8 +11,13 @@ import matplotlib.pyplot as plt
 from hkd import paper, tables, targets
 from hkd.cells import notes
 
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)))
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--", "**")
+STYLES = (
+    "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)), (0, (12, 2)),
+    (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 4)), (0, (1, 6)), (0, (12, 6)),
+)  # fmt: skip
+HATCHES = (
+    "", "//", "..", "xx", "\\\\", "++", "oo", "--", "**", "||", "OO", "////", "....", "xxxx", "||||", "----",
+)  # fmt: skip
 PAPER = {"color": "black", "linewidth": 2}
 plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
 
