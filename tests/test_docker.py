@@ -254,13 +254,24 @@ def tool():
     pytest.skip("neither docker nor podman answers here")
 
 
+def skip_unless_it_runs(tool, image):
+    """Where there is no way to the base image, or the machine lets no container start, nothing can be said of ours."""
+    done = subprocess.run([tool, "run", "--rm", "--network", "none", image, "true"], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        pytest.skip(f"{tool} cannot run {image} here: {last}")
+
+
 @pytest.fixture(scope="session")
 def image(tool):
     """The CPU image; it stays, so that the next time its layers are there."""
-    if given := os.environ.get("HKD_TEST_IMAGE"):
+    given = os.environ.get("HKD_TEST_IMAGE")
+    words = shlex.split(os.environ.get("HKD_TEST_IMAGE_BUILD", ""))
+    bases = [word.removeprefix("BASE=") for word in words if word.startswith("BASE=")]
+    skip_unless_it_runs(tool, given or (bases or ["debian:bookworm-slim"])[-1])
+    if given:
         return given
     name = "hkd-caffe-test"
-    words = shlex.split(os.environ.get("HKD_TEST_IMAGE_BUILD", ""))
     env = {**os.environ, "CONTAINER_TOOL": tool, "IMAGE": name}
     done = subprocess.run([BUILD_IMAGE, "cpu", *words], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
