@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,11 @@ def official(name):
     if not path.exists():
         pytest.skip(f"{name} is not in {OFFICIAL} (name its folder with HKD_TEST_DATA)")
     return path
+
+
+def needs_compiler():
+    if shutil.which("g++") is None:
+        pytest.skip("no compiler here, as in the container image: nothing can be built")
 
 
 def command(script, *arguments, check=None, env=None, cwd=ROOT, **options):

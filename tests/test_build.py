@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, one_line
+from conftest import ROOT, needs_compiler, one_line
 from hkd import gpus
 
 BUILD = ROOT / "docker/build_caffe.sh"
@@ -29,11 +29,6 @@ def says(done, *words):
     assert done.returncode == 1 and line.startswith("build_caffe.sh: error: ")
     for word in words:
         assert word in line, line
-
-
-def needs_compiler():
-    if shutil.which("g++") is None:
-        pytest.skip("no compiler here, as in the container image: nothing can be built")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bench_engines
-from conftest import ROOT, command
+from conftest import ROOT, command, needs_compiler
 from hkd import solvers, surgery
 
 OURS = Path(sys.executable).with_name("caffe")
@@ -29,6 +29,7 @@ STAGES = {
 @pytest.fixture(scope="module")
 def stock():
     """The `caffe` binary of plain BVLC, built once under build/: three minutes."""
+    needs_compiler()
     return Path(bench_engines.stock()).with_name("caffe")
 
 
