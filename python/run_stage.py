@@ -14,7 +14,7 @@ from hkd.cli import Parser, UserError, default_folder, run, use_project_python
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import devices, driver, engines, experiments, methods, plans
+from hkd import driver, engines, experiments, methods, plans
 
 
 def parser():
@@ -29,7 +29,7 @@ def parser():
     p.add_argument("--step", type=int, help="of stage hint: 1, 2 or 3; default: the last")
     p.add_argument(
         "--net",
-        type=_net,
+        type=_number_or_all("1, 2, 3 or all"),
         default=1,
         help="replicate 1, 2, 3, or all, one after another (hint steps are shared by all)",
     )
@@ -46,7 +46,12 @@ def parser():
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default NAME in $HKD_DATA, else in data")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
-    where.add_argument("--gpu", type=_gpu, metavar="N|all", help="use GPU N, or divide each batch over all of them")
+    where.add_argument(
+        "--gpu",
+        type=_number_or_all("a number or all"),
+        metavar="N|all",
+        help="use GPU N, or divide each batch over all of them",
+    )
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
     p.add_argument("--engine", default="caffe", choices=engines.ENGINES, help="what computes; default caffe")
@@ -62,16 +67,15 @@ def parser():
     return p
 
 
-def _gpu(text):
-    if text != devices.ALL and not text.isdecimal():
-        raise ArgumentTypeError(f"{text}: expected a number or {devices.ALL}")
-    return text if text == devices.ALL else int(text)
+def _number_or_all(expected):
+    """An argparse type: a whole number, or the word all."""
 
+    def read(text):
+        if text != "all" and not text.isdecimal():
+            raise ArgumentTypeError(f"{text}: expected {expected}")
+        return text if text == "all" else int(text)
 
-def _net(text):
-    if text != "all" and not text.isdecimal():
-        raise ArgumentTypeError(f"{text}: expected 1, 2, 3 or all")
-    return text if text == "all" else int(text)
+    return read
 
 
 def main():
