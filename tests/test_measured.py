@@ -1,6 +1,7 @@
 """The measured results kept with the project: made again from their records to the same bytes, and nothing left out."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -106,3 +107,11 @@ def test_where_nothing_was_measured(tmp_path):
     (tmp_path / "runs").mkdir()
     one_line(command(MAKE, "--measured", tmp_path, "--collect", tmp_path / "runs", check=2), "no finished stage")
     one_line(command(MAKE, "--collect", tmp_path / "runs", check=2), "--measured")
+
+
+def test_the_tables_shown_in_the_readme_are_those_that_are_kept():
+    shown = re.findall(r"<!-- (results/measured/[\w.-]+) -->\n(.*?)\n\n", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown
+    for name, table in shown:
+        lines = (ROOT / name).read_text().splitlines()
+        assert table.splitlines() == [line for line in lines if line.startswith("|")], name
