@@ -1,4 +1,5 @@
-"""Hint-dynamic KD: its layer and losses in Caffe, the meta-gradient against differences of the meta loss, training, kills."""
+"""Hint-dynamic KD: its layer and losses in Caffe, the meta-gradient against differences of the meta loss, training,
+kills."""
 
 import json
 import random
@@ -38,7 +39,7 @@ GIVEN = {
 }  # fmt: skip
 
 
-# --- the meta-weight network --------------------------------------------------------------------------------------------
+# --- the meta-weight network ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("output", meta_network.OUTPUTS)
@@ -93,7 +94,7 @@ def test_adam_by_its_definition_and_sgd():
     np.testing.assert_allclose(theirs[1], y, rtol=1e-12)
 
 
-# --- the history of an image's weights ------------------------------------------------------------------------------------
+# --- the history of an image's weights --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", ["ema", "uncertainty", "none"])
@@ -137,7 +138,7 @@ def test_averaged_weights_keep_their_mean(tmp_path):
     assert np.abs(used - 1).mean() < np.abs(weights - 1).mean()
 
 
-# --- the losses and the layer in Caffe ------------------------------------------------------------------------------------
+# --- the losses and the layer in Caffe --------------------------------------------------------------------------------
 
 
 def net_of_losses(tmp_path, **changes):
@@ -247,7 +248,7 @@ def test_what_the_layer_does_not_know_is_refused(tmp_path, change):
         net_of_losses(tmp_path, **change)
 
 
-# --- the network ------------------------------------------------------------------------------------------------------------
+# --- the network ------------------------------------------------------------------------------------------------------
 
 
 def network(method="hint-dynamic", name="cifar10-r26-r14", *changes):
@@ -309,7 +310,7 @@ def test_every_setting_of_it_is_in_the_digest_and_of_no_other_stage():
     assert dynamic[0].files("S", "D", 100) == dynamic[1].files("S", "D", 100)  # so the files alone would not tell
 
 
-# --- the meta step ------------------------------------------------------------------------------------------------------------
+# --- the meta step ----------------------------------------------------------------------------------------------------
 
 
 def fashion_images(first, count):
@@ -320,8 +321,8 @@ def fashion_images(first, count):
 
 
 def meta_gradient(*changes):
-    """(MetaGradient, its arguments, the layer) of a narrow pair on real images, with a meta-weight network that has learned
-    something."""
+    """(MetaGradient, its arguments, the layer) of a narrow pair on real images, with a meta-weight network that has
+    learned something."""
     caffe.set_random_seed(1)
     e = experiments.experiment("fashion-mnist-r14-r8", ("batch=12", "dynamic_batch=30", "dynamic_hidden=9", *changes))
     e = replace(e, teacher=Architecture(8, 3), student=Architecture(8, 2 if not changes else 3))
@@ -343,8 +344,8 @@ def meta_gradient(*changes):
 
 @pytest.mark.parametrize("changes", [(), ("dynamic_hints=soft,feature,fsp",), ("dynamic_output=sigmoid",)])
 def test_the_meta_gradient_is_that_of_the_meta_loss(changes):
-    """Against direct differences of the cross entropy of the meta batch after the virtual step, in each parameter blob of
-    the meta-weight network: along the gradient itself, and for each output bias."""
+    """Against direct differences of the cross entropy of the meta batch after the virtual step, in each parameter blob
+    of the meta-weight network: along the gradient itself, and for each output bias."""
     gradient, arguments, layer = meta_gradient(*changes)
     slope, cache, _ = gradient(*arguments)
     assert slope.shape == (12, len(layer.scales)) and np.abs(slope).min() > 0
@@ -417,7 +418,7 @@ def plans_manifest(folder):
     return read_manifest(folder, dataset("cifar10"))
 
 
-# --- trained ----------------------------------------------------------------------------------------------------------------
+# --- trained ----------------------------------------------------------------------------------------------------------
 
 
 SETTINGS = ("batch=16", "base_lr=0.01", "dynamic_images=200", "dynamic_batch=32", "dynamic_every=3")
@@ -534,7 +535,8 @@ class TestTrained:
             binary = Path(sys.executable).with_name("caffe")
             subprocess.run(
                 [binary, "train", "-solver", tmp_path / "solver.prototxt", "-weights", folder / "init.caffemodel"],
-                cwd=ROOT, check=True, capture_output=True, env={"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT / "python")},
+                cwd=ROOT, check=True, capture_output=True, env={"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT /
+                "python")},
             )  # fmt: skip
             found[method] = blobs(tmp_path / f"{method}_iter_18.caffemodel")
         own = blobs(folder_of(runs, "hint-dynamic-equal") / "final.caffemodel")
@@ -577,7 +579,7 @@ class TestTrained:
         assert len(np.load(folder / "history.npy")[0]) == 1 + 2 * len(hints)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def test_a_data_set_without_the_index_is_refused_with_the_command_that_adds_it(fashion, tmp_path):
@@ -622,7 +624,7 @@ def test_more_meta_images_than_the_data_set_has_are_refused(indexed, tmp_path):
     one_line(done, "dynamic_images=700", "has 640 training images")
 
 
-# --- the workflow ---------------------------------------------------------------------------------------------------------------
+# --- the workflow -----------------------------------------------------------------------------------------------------
 
 
 def test_the_workflow_asks_for_the_index_where_a_stage_reads_it():

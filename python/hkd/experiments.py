@@ -94,8 +94,8 @@ class Experiment:
                 )
         if self.dynamic_batch > self.dynamic_images:
             raise UserError(
-                f"--set dynamic_batch={self.dynamic_batch}: expected at most dynamic_images, {self.dynamic_images}: its images "
-                f"are drawn from these"
+                f"--set dynamic_batch={self.dynamic_batch}: expected at most dynamic_images, {self.dynamic_images}: "
+                "its images are drawn from these"
             )
 
     @property

@@ -194,7 +194,8 @@ def _hint_losses(axes, target, runs):
 
 
 def _weights(axes, target, runs):
-    """Of each hint, the mean over the images (line) and their 10 % and 90 % quantiles (band), each the mean of the nets."""
+    """Of each hint, the mean over the images (line) and their 10 % and 90 % quantiles (band), each the mean of the
+    nets."""
     found = tables.lines(target, runs)
     for number, line in enumerate(found):
         logs = [[entry for entry in run.log() if "weights" in entry] for run in line.done]

@@ -1,5 +1,5 @@
-"""The losses, each in built-in layers that Caffe has CUDA code for, but for the FSP matrix and the weights of hint-dynamic KD,
-which are Python layers.
+"""The losses, each in built-in layers that Caffe has CUDA code for, but for the FSP matrix and the weights of
+hint-dynamic KD, which are Python layers.
 
 A helper adds layers to the NetSpec `n`.
 """
@@ -85,7 +85,7 @@ def _softened(n, name, student, teacher, tau):
     return target, log
 
 
-# --- one loss for each image, N: what hint-dynamic KD weighs ----------------------------------------------------------------
+# --- one loss for each image, N: what hint-dynamic KD weighs ----------------------------------------------------------
 
 
 def divergence(n, name, student, teacher, tau):
@@ -99,16 +99,16 @@ def divergence(n, name, student, teacher, tau):
 
 
 def distance(n, name, student, teacher, elements):
-    """The mean squared difference of two maps, or of two FSP matrices, of `elements` numbers, of each image. The teacher gets
-    no gradient."""
+    """The mean squared difference of two maps, or of two FSP matrices, of `elements` numbers, of each image. The
+    teacher gets no gradient."""
     apart = n[name + "/difference"] = L.Eltwise(student, teacher, coeff=[1, -1], propagate_down=[True, False])
     each = n[name + "/each"] = L.Reduction(apart, operation=P.Reduction.SUMSQ, axis=1, coeff=1 / elements)
     return each
 
 
 def instance_weights(n, name, logits, label, each, index, given):
-    """The weights of each image's hint losses, a top of N for each of `each`, {hint: its losses}. given: the param_str of
-    layers/instance_weights.py. No gradient goes through it."""
+    """The weights of each image's hint losses, a top of N for each of `each`, {hint: its losses}. given: the param_str
+    of layers/instance_weights.py. No gradient goes through it."""
     bottoms = (logits, label, *each.values(), index)
     parameters = {
         "module": "hkd.layers.instance_weights", "layer": "InstanceWeights", "param_str": json.dumps(given),

@@ -14,8 +14,8 @@ DENSE_FLOWS = tuple((first, last) for last in PAIRS for first in range(last))
 class Part:
     """One stage of a method.
 
-    kind:   the network that it trains: baseline, hint, fsp, kd, dynamic (hint-dynamic KD), grow (the student up to a stack,
-            with a classifier of its own) or finetune (the whole student by cross entropy).
+    kind:   the network that it trains: baseline, hint, fsp, kd, dynamic (hint-dynamic KD), grow (the student up to
+            a stack, with a classifier of its own) or finetune (the whole student by cross entropy).
     step:   its number among the stages of that kind; 0 where there is one only.
     pairs:  of kind hint: which of the pairs (H1, G1), (H2, G2), (H3, G3). Their places are settings of the experiment,
             by default the ends of stacks 1, 2 and 3.

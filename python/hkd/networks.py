@@ -185,11 +185,11 @@ def kd(experiment, feed, lambda_kd):
 
 
 def hint_dynamic(experiment, feed, weights, ensemble, iterations, random_seed):
-    """Cross entropy plus, for each hint, the mean of its losses of a batch's images, each times a weight of its own that the
-    layer `weights` gives (layers/instance_weights.py); in the TEST phase all weights are equal.
+    """Cross entropy plus, for each hint, the mean of its losses of a batch's images, each times a weight of its own
+    that the layer `weights` gives (layers/instance_weights.py); in the TEST phase all weights are equal.
 
-    weights, ensemble, iterations, random_seed: of that layer. Raises UserError, naming both layers, where the FSP matrix is a
-    hint and the widths differ.
+    weights, ensemble, iterations, random_seed: of that layer. Raises UserError, naming both layers, where the FSP
+    matrix is a hint and the widths differ.
     """
     # Where FSP's own maps are taken is a setting of FSP's stages.
     e = replace(experiment, fsp_pairs="input")

@@ -211,7 +211,7 @@ class Stage:
 
     @property
     def beside(self):
-        """The settings that the driver itself trains by, beside network and solver: of the meta steps of hint-dynamic KD."""
+        """The settings that the driver itself trains by, beside network and solver: hint-dynamic KD's meta steps."""
         if self.kind != "dynamic":
             return {}
         return {k: getattr(self.experiment, k) for k in experiments.settings() if k.startswith("dynamic_")}

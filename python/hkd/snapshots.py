@@ -36,8 +36,9 @@ class Snapshots:
         return folder / ".caffe"
 
     def save(self, solver, extra, files=None):
-        """Writes one of `solver` (pycaffe), with `extra` (JSON) and `files` ({name: bytes}) beside it. Raises UserError when
-        weights are not finite or the disk is full, before Caffe aborts on it; the snapshots that are there stay."""
+        """Writes one of `solver` (pycaffe), with `extra` (JSON) and `files` ({name: bytes}) beside it. Raises UserError
+        when weights are not finite or the disk is full, before Caffe aborts on it; the snapshots that are there
+        stay."""
         files = files or {}
         weights = [blob.data for blobs in solver.net.params.values() for blob in blobs]
         if not all(np.isfinite(w).all() for w in weights):

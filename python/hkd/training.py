@@ -72,8 +72,8 @@ def build_solver(folder, job):
 
 
 def skip_data(solver, leave=lambda: None, last=0):
-    """Runs the data layers, layer 0 to layer `last`, over the iterations that a restored solver has done. leave: called before
-    each."""
+    """Runs the data layers, layer 0 to layer `last`, over the iterations that a restored solver has done. leave: called
+    before each."""
     for _ in range(solver.iter):
         leave()
         solver.net._forward(0, last)

@@ -1,10 +1,12 @@
 """Hint-dynamic KD beside Caffe's loop (Liu et al. 2022; equations not published to us: this project's reading).
 
-    images.py    the meta batches          gradient.py   how the cross entropy of one would change with each hint's weight
-    optimizer.py Adam and SGD in NumPy     session.py    what training.py calls: the meta step, its state in snapshots, the log
+    images.py     the meta batches
+    gradient.py   how the cross entropy of one would change with the weight of each hint of each image
+    optimizer.py  Adam and SGD in NumPy
+    session.py    what training.py calls: the meta step, its state in snapshots, the log
 
-The network itself, with the meta-weight network in its layer `weights`, is networks.hint_dynamic. The name of the package
-around it, hkd, is for hint KD.
+The network itself, with the meta-weight network in its layer `weights`, is networks.hint_dynamic. The name of the
+package around it, hkd, is for hint KD.
 """
 
 from hkd.cli import UserError
@@ -29,6 +31,6 @@ def check_data(stage, manifest):
     wanted = stage.experiment.dynamic_images
     if wanted > manifest.train_images:
         raise UserError(
-            f"--set dynamic_images={wanted}: {shown(manifest.folder)} has {manifest.train_images:,} training images to draw "
-            f"the meta batches from, name fewer"
+            f"--set dynamic_images={wanted}: {shown(manifest.folder)} has {manifest.train_images:,} training images "
+            "to draw the meta batches from, name fewer"
         )

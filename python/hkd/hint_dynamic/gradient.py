@@ -1,4 +1,4 @@
-"""How the cross entropy of a meta batch, after one step of the student, changes with the weight of each hint of each image.
+"""How the cross entropy of a meta batch, after one step of the student, changes with each hint's weight for each image.
 
 Student theta, learning rate eta, batch of N images with hint losses l_ik, scales c_k, weights w_ik:
 
@@ -6,8 +6,8 @@ Student theta, learning rate eta, batch of N images with hint losses l_ik, scale
     d CE_meta(theta') / d w_ik = -eta c_k / N <g, grad l_ik(theta)>,   g = grad CE_meta(theta')
     <g, grad l_ik> = (l_ik(theta + e g) - l_ik(theta - e g)) / 2e,   e = 0.01 / |g|
 
-so that two passes forward stand for N x K gradients, and nothing is differentiated twice. It all happens in networks of its
-own: the student that trains keeps its weights and BatchNorm's statistics.
+so that two passes forward stand for N x K gradients, and nothing is differentiated twice. It all happens in networks of
+its own: the student that trains keeps its weights and BatchNorm's statistics.
 """
 
 import tempfile
@@ -23,8 +23,8 @@ DISTANCE = 0.01  # |e g|: of the two sides from theta
 
 
 class MetaGradient:
-    """network: the stage's NetParameter; net: its TRAIN caffe.Net; experiment: decides the student. The teacher's outputs are
-    taken from `net`, as they were for its last batch."""
+    """network: the stage's NetParameter; net: its TRAIN caffe.Net; experiment: decides the student. The teacher's
+    outputs are taken from `net`, as they were for its last batch."""
 
     def __init__(self, network, net, experiment):
         self.net, self.experiment = net, experiment

@@ -12,7 +12,7 @@ from hkd.data import shown
 
 
 class MetaImages:
-    """`count` training images, the same for the whole run, drawn by `random_seed`; a batch of them for each iteration."""
+    """`count` training images, drawn by `random_seed` once for the whole run; a batch of them for each iteration."""
 
     def __init__(self, manifest, facts, count, random_seed):
         self.seed = random_seed
@@ -23,8 +23,8 @@ class MetaImages:
         self.mean = _mean(manifest.folder / "mean_train.binaryproto")[:, pad, pad] if facts.mean else 0
 
     def batch(self, size, iteration):
-        """(float32 images, centre crops less the mean, not mirrored; labels) of one meta step, no image twice; drawn from the
-        seed and the iteration alone, so that a resumed run sees the same."""
+        """(float32 images, centre crops less the mean, not mirrored; labels) of one meta step, no image twice; drawn
+        from the seed and the iteration alone, so that a resumed run sees the same."""
         rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, iteration, 1, 0]))
         chosen = rng.permutation(len(self.images))[:size]
         return self.images[chosen].astype(np.float32) - self.mean, self.labels[chosen]

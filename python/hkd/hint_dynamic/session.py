@@ -1,4 +1,4 @@
-"""What the training loop calls for hint-dynamic KD: the meta step, what of it is in a snapshot, what of it is in the log.
+"""What the training loop calls for hint-dynamic KD: the meta step, and what of it is in snapshots and in the log.
 
 The meta-weight network is in the network (layer `weights`), and so in every caffemodel. In a snapshot are besides: its
 optimizer's state with what the next line of the log is made from, and the history of the images' weights.
@@ -19,7 +19,7 @@ QUANTILES = (10, 50, 90)
 
 
 class Session:
-    """stage: plans.Stage of kind dynamic; net: its TRAIN caffe.Net; folder: where the mapped history lies while it trains."""
+    """stage: plans.Stage of kind dynamic; net: its TRAIN caffe.Net; folder: where the mapped history lies meanwhile."""
 
     def __init__(self, stage, net, folder, manifest):
         self.experiment, self.net = stage.experiment, net
@@ -78,8 +78,8 @@ class Session:
         return {**found, STATE: _bytes(np.savez, seen=seen, losses=np.array(self.losses), **state)}
 
     def log(self):
-        """What stands in the next line of the log: of each hint the weights' mean and quantiles over all images since the
-        last line, and the mean cross entropy of the meta batches."""
+        """What stands in the next line of the log: of each hint the weights' mean and quantiles over all images since
+        the last line, and the mean cross entropy of the meta batches."""
         seen = np.concatenate(self.seen)
         of_hints = {
             hint: {"mean": float(weights.mean(dtype=np.float64))}

@@ -14,19 +14,19 @@ FIELDS = {"weights", "output", "ensemble", "mu", "u", "v0", "hidden", "scales", 
 
 
 class InstanceWeights(caffe.Layer):
-    """Bottoms: the student's logits, N x classes; labels, N; K hint losses, N each; the images' indices, N. Tops: K times N:
-    the weights w_ik, multiplied by the scale c_k.
+    """Bottoms: the student's logits, N x classes; labels, N; K hint losses, N each; the images' indices, N. Tops: K
+    times N: the weights w_ik, multiplied by the scale c_k.
 
     c_k, blob 0, is `scales` divided by the hint's mean loss in the first training batch. w_ik has the mean 1: from the
-    meta-weight network (weights: learned), from the same network where it is told nothing, so that all images share them
-    (global), uniform among those of sum K (random), or 1 (equal). In the TEST phase it is 1.
+    meta-weight network (weights: learned), from the same network where it is told nothing, so that all images share
+    them (global), uniform among those of sum K (random), or 1 (equal). In the TEST phase it is 1.
 
-    What the network is told of an image: its cross entropy and hint losses, each divided by its running mean over the batches
-    (blob 1), the student's largest probability and its entropy (divided by that of no idea), and the share of the `iterations`
-    that are done. Nothing is differentiated through it.
+    What the network is told of an image: its cross entropy and hint losses, each divided by its running mean over the
+    batches (blob 1), the student's largest probability and its entropy (divided by that of no idea), and the share of
+    the `iterations` that are done. Nothing is differentiated through it.
 
-    Where the driver gives it a `history` (history.py) learned weights are averaged with those that the image had; `frozen`, in
-    the driver's probe, it gives the network's weights as they are and counts and keeps nothing.
+    Where the driver gives it a `history` (history.py) learned weights are averaged with those that the image had;
+    `frozen`, in the driver's probe, it gives the network's weights as they are and counts and keeps nothing.
     """
 
     def setup(self, bottom, top):

@@ -1,8 +1,8 @@
 """The meta-weight network: from what the student makes of an image to the weights of that image's hints.
 
-One hidden layer of ReLU units, as in Meta-Weight-Net (Shu et al. 2019). Its last layer begins at zero, so that all weights begin
-at 1. `parameters` are W1 (inputs x hidden), b1, W2 (hidden x hints), b2; arrays are float64 within. np.einsum, not BLAS: the
-same bits with any number of threads.
+One hidden layer of ReLU units, as in Meta-Weight-Net (Shu et al. 2019). Its last layer begins at zero, so that all
+weights begin at 1. `parameters` are W1 (inputs x hidden), b1, W2 (hidden x hints), b2; arrays are float64 within.
+np.einsum, not BLAS: the same bits with any number of threads.
 """
 
 import numpy as np
