@@ -57,6 +57,11 @@ class Part:
         return self.kind not in ("hint", "fsp")
 
     @property
+    def learns_weights(self):
+        """Whether it has a meta-weight network, and so takes meta steps."""
+        return self.weights in ("learned", "global")
+
+    @property
     def last_node(self):
         """The last of the nodes that its hints or flows read: the networks in it are cut above it. None: they are whole."""
         return max((*self.pairs, *(last for _, last in self.flows)), default=None)

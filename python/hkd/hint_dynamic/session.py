@@ -28,7 +28,7 @@ class Session:
         self.images = manifest.train_images
         e = self.experiment
         self.optimizer = None
-        if stage.part.weights in ("learned", "global"):
+        if stage.part.learns_weights:
             network = stage.network("DATA", manifest.test_images)
             self.gradient = MetaGradient(network, net, e)
             self.meta_images = MetaImages(manifest, e.facts, e.dynamic_images, stage.random_seed)
