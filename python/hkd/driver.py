@@ -9,7 +9,19 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hkd import data, engines, experiments, generated, memory, networks, parallel, plans, records, snapshots
+from hkd import (
+    data,
+    engines,
+    experiments,
+    generated,
+    hint_dynamic,
+    memory,
+    networks,
+    parallel,
+    plans,
+    records,
+    snapshots,
+)
 from hkd.cli import IMAGE, ROOT, UserError, default_folder, fail, require_writable
 from hkd.data import shown
 from hkd.job import Job
@@ -45,6 +57,8 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     folder = options.data_folder(stage)
     manifest = data.read_manifest(folder, stage.experiment.facts)
     print_plan(stage, options, manifest)
+    if stage.kind == "dynamic":
+        hint_dynamic.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
         parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
         images = manifest.test_images if manifest else stage.experiment.facts.test_images
@@ -98,6 +112,8 @@ def check_data(stage, manifest):
         raise UserError(
             f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}"
         )
+    if stage.kind == "dynamic":
+        hint_dynamic.check_data(stage, manifest)
 
 
 def digest(stage, options, manifest):
@@ -129,6 +145,7 @@ def build_data(stage, folder):
     require_writable(folder)
     name = stage.experiment.dataset
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
+    tool += ["--index"] if stage.part.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)
     done = subprocess.run([sys.executable, *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:

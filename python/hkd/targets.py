@@ -25,6 +25,11 @@ TITLES = {
     "dense-flow": "dense flow step by step",
     "dense-flow-cumulative": "dense flow step by step, cumulative",
     "dense-flow-kd": "dense flow step by step, then KD",
+    "hint-dynamic": "hint-dynamic KD (HKD-like)",
+    "hint-dynamic-no-ensemble": "hint-dynamic KD (HKD-like), no history",
+    "hint-dynamic-global": "HKD-like, learned weights for all images alike",
+    "hint-dynamic-random": "HKD-like, random weights",
+    "hint-dynamic-equal": "HKD-like, equal weights",
 }
 """What tables and figures call a method; '' is the teacher."""
 
@@ -67,7 +72,7 @@ class Row:
 @dataclass(frozen=True)
 class Target:
     """A table or figure. measure: Pc (accuracy) or Pe (error = 100 - Pc), in percent. form: table, bars, curves (test loss
-    and accuracy of stage 2) or hint losses."""
+    and accuracy of stage 2), hint losses or weights (of hint-dynamic KD)."""
 
     name: str
     title: str
@@ -192,6 +197,17 @@ _TARGETS = (
     ),
 )
 TARGETS = {target.name: target for target in _TARGETS}
+
+
+def _weights(experiment):
+    e = experiments.experiment(experiment)
+    title = f"{e.facts.title}, {e.teacher.depth} to {e.student.depth} layers: hint weights (HKD-like)"
+    return _figure(f"{experiment}-weights", title, experiment, LEARNED_WEIGHTS, form="weights")
+
+
+LEARNED_WEIGHTS = ("hint-dynamic", "hint-dynamic-no-ensemble", "hint-dynamic-global")
+WEIGHTS = {target.name: target for target in map(_weights, experiments.EXPERIMENTS)}
+"""A figure for each experiment that no paper has: the weights that hint-dynamic KD learned, over its iterations."""
 
 
 def reported_pc(experiment, method):

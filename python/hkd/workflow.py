@@ -14,6 +14,8 @@ from hkd.tables import NETS
 
 DONE = ".finished"
 """The file in a stage's folder that tells Snakemake that run_stage.py found or made it finished."""
+INDEXED = ".indexed"
+"""The same in a data set's folder, of the index of its training images."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,12 @@ class Workflow:
             if rows:
                 found[name] = replace(target, rows=rows).stages(s.nets, s.scale, s.seed)
         for name in s.experiments or experiments.EXPERIMENTS:
-            rows = (targets.Row("", name, m) for m in ("", "baseline", *experiments.EXPERIMENTS[name].methods))
+            e = experiments.EXPERIMENTS[name]
+            rows = (targets.Row("", name, m) for m in ("", "baseline", *e.methods))
             found[name] = [stage for row in rows for stage in row.stages(s.nets, s.scale, s.seed)]
+            learned = [row for row in targets.WEIGHTS[f"{name}-weights"].rows if row.method in e.methods]
+            if learned:
+                found[f"{name}-weights"] = [x for row in learned for x in row.stages(s.nets, s.scale, s.seed)]
         return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
 
     def _changed(self, stage):
@@ -127,10 +133,14 @@ class Workflow:
     def inputs(self, folder):
         """What must be there before a stage is trained: its data set, and its parents."""
         stage = self.stages[folder]
-        return [self.manifest(stage.experiment.dataset), *map(self.marker, stage.parents.values())]
+        found = [self.manifest(stage.experiment.dataset), *map(self.marker, stage.parents.values())]
+        return [*found, self.index(stage.experiment.dataset)] if stage.part.indexed else found
 
     def manifest(self, dataset):
         return f"{self.settings.data}/{dataset}/manifest.json"
+
+    def index(self, dataset):
+        return f"{self.settings.data}/{dataset}/{INDEXED}"
 
     def datasets(self):
         return sorted({stage.experiment.dataset for stage in self.stages.values()})
@@ -150,7 +160,8 @@ class Workflow:
         """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update."""
         stage = self.stages[folder]
         files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
-        return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+        text = repr(sorted(files.items())) + (repr(stage.beside) if stage.beside else "")
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def table_words(self):
         """The arguments of make_tables.py that choose these runs and no others."""
