@@ -4,7 +4,7 @@ import caffe
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, generated, networks, plans
+from hkd import experiments, generated, losses, networks, plans
 
 TRAIN, TEST = caffe.TRAIN, caffe.TEST
 
@@ -31,7 +31,7 @@ class TestEveryNetwork:
     def test_the_teacher_inside_uses_stored_statistics_and_does_not_learn(self, stage):
         for layer in network(stage).layer:
             if not layer.name.startswith("teacher/"):
-                assert not any(p.lr_mult == 0 for p in layer.param)
+                assert layer.name.startswith(losses.COUNTED) or not any(p.lr_mult == 0 for p in layer.param)
                 continue
             if layer.type == "BatchNorm":
                 assert layer.batch_norm_param.use_global_stats
@@ -44,6 +44,7 @@ class TestEveryNetwork:
         assert not test.transform_param.mirror and not test.transform_param.crop_size
         facts = stage.experiment.facts
         assert train.transform_param.mirror == stage.experiment.mirror
+        assert (train.phase == TEST) != stage.experiment.augment
         assert train.transform_param.crop_size == (facts.size if facts.pad else 0)
         assert list(train.transform_param.mean_file) == list("DATA/mean_train.binaryproto" if facts.mean else "")
         assert list(test.transform_param.mean_file) == list("DATA/mean_test.binaryproto" if facts.mean else "")

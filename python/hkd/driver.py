@@ -47,6 +47,8 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     print_plan(stage, options, manifest)
     if options.engine == "caffe" and options.device.gpus:
         parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
+        if len(options.device.gpus) > 1:
+            parallel.check_crops(stage.experiment)
         images = manifest.test_images if manifest else stage.experiment.facts.test_images
         memory.check(plans.lineage(stage), images, options.device)
     if dry_run:
