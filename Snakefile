@@ -53,7 +53,7 @@ rule dataset:
         f"{sys.executable} {workflow.basedir}/data_tools/make_lmdb.py --dataset {{wildcards.dataset}} --out {S.data}/{{wildcards.dataset}}"
 
 
-# teacher, baseline, kd, hint, grow, finetune: a rule each.
+# teacher, baseline, kd, hint, fsp, grow, finetune: a rule each.
 for kind, folders in jobs.kinds().items():
 
     rule:

@@ -18,6 +18,7 @@ from conftest import ROOT, command, one_line
 from hkd import experiments, generated, losses, methods, networks, paper, parallel, plans, snapshots, solvers, surgery
 from hkd.cli import UserError
 from hkd.files import sha256
+from test_ensembles import ENGINES
 from test_losses import build
 
 RUN = "python/run_stage.py"
@@ -218,25 +219,44 @@ class TestTrained:
         tests = [x for x in map(json.loads, (place / "log.jsonl").read_text().splitlines()) if "test_loss" in x]
         assert tests and tests[-1]["test_loss"] == pytest.approx(tests[-1]["test_hard"] + tests[-1]["test_soft"])
 
-    def test_killed_and_gone_on_with_it_ends_in_the_same_bytes(self, fitnet, fashion, tmp_path):
+    def without_the_last_stage(self, fitnet, runs):
+        """The stages before FitNet's KD copied to `runs`; returns (KD's folder there, the whole one)."""
         whole = folder(fitnet, "r14-r8-fitnet-kd-net1")
-        for stage_before in whole.parent.iterdir():
-            if stage_before != whole:
-                shutil.copytree(stage_before, tmp_path / stage_before.relative_to(fitnet))
-        words = words_of(fashion, tmp_path, "--method", "fitnet")
-        killed = tmp_path / whole.relative_to(fitnet)
+        for before in whole.parent.iterdir():
+            if before != whole:
+                shutil.copytree(before, runs / before.relative_to(fitnet))
+        return runs / whole.relative_to(fitnet), whole
+
+    def killed_after(self, iterations, place, words):
+        process = subprocess.Popen([sys.executable, ROOT / RUN, *words], stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 120
+        while snapshots.iteration(place / "snapshots") < iterations:
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_killed_and_gone_on_with_it_ends_in_the_same_bytes(self, engine, fitnet, fashion, tmp_path):
+        killed, whole = self.without_the_last_stage(fitnet, tmp_path / "killed")
+        words = words_of(fashion, tmp_path / "killed", "--method", "fitnet", "--engine", engine)
+        if engine == "torch":
+            whole, _ = self.without_the_last_stage(fitnet, tmp_path / "whole")
+            command(RUN, *words_of(fashion, tmp_path / "whole", "--method", "fitnet", "--engine", engine), check=0)
         for least in (3, 9):
-            process = subprocess.Popen([sys.executable, ROOT / RUN, *words], stdout=subprocess.DEVNULL)
-            end = time.monotonic() + 60
-            while snapshots.iteration(killed / "snapshots") < least:
-                assert time.monotonic() < end and process.poll() is None
-                time.sleep(0.002)
-            process.kill()
-            process.wait()
+            self.killed_after(least, killed, words)
         command(RUN, *words, check=0)
         assert json.loads((killed / "record.json").read_text())["sessions"] == 3
         for name in ("final.caffemodel", "log.jsonl"):
             assert sha256(killed / name) == sha256(whole / name), name
+
+    @pytest.mark.parametrize("engine", ENGINES[1:])
+    def test_begun_in_caffe_and_gone_on_with_elsewhere_it_counts_on(self, engine, fitnet, fashion, tmp_path):
+        begun, _ = self.without_the_last_stage(fitnet, tmp_path)
+        self.killed_after(5, begun, words_of(fashion, tmp_path, "--method", "fitnet"))
+        command(RUN, *words_of(fashion, tmp_path, "--method", "fitnet", "--engine", engine), check=0)
+        assert json.loads((begun / "record.json").read_text())["engine"] == f"caffe+{engine}"
+        assert self.blob(begun, "lambda/counter", 2) == self.blob(begun, "lambda/iteration", 0) == [18]
 
     def test_a_stock_caffe_train_does_the_same(self, fitnet, tmp_path):
         place = folder(fitnet, "r14-r8-fitnet-kd-net1")

@@ -95,13 +95,13 @@ class TestTables:
         figure = figures.draw(targets.TARGETS["fsp-figure3"], runs)
         drawn = {x.get_label(): x.get_xydata() for x in figure.axes[0].get_lines()}
         alone, last, counted = (
-            drawn[f"{words}, 21,000 iterations"] if words else drawn["the same, with the 1 iterations before"]
-            for words in ("teacher's network alone", "FSP, then", "")
+            drawn[f"{words} 21,000 iterations"] if words else drawn["the same, with the 1 iterations before"]
+            for words in ("teacher's network alone,", "FSP, then", "")
         )
         values = [run.value("Pc") for run in tables.lines(targets.TARGETS["fsp-figure3"], runs)[3].done]
         assert len(alone) and last[-1].tolist() == [1, pytest.approx(np.mean(values))]
         np.testing.assert_array_equal(counted, last + np.array([1, 0]))
-        assert "FSP, then, 64,000 iterations (not run)" in drawn
+        assert "FSP, then 64,000 iterations (not run)" in drawn
         figures.rendered(figure, "svg")
 
     def test_its_claims_and_the_report(self, fast_runs, tmp_path):

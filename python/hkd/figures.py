@@ -156,14 +156,13 @@ def _mean_curve(done, key):
 def _fast(axes, target, runs):
     """FSP's figure 3: accuracy over the iterations of the last stage, the mean of the nets; where a first stage came before it,
     dotted, the same with that one's iterations counted."""
-    found = tables.lines(target, runs)
+    found, solid = tables.lines(target, runs), [style for style in STYLES if style != ":"]
     for number, line in enumerate(found):
         xs, ys = _mean_curve(line.done, "Pc")
         style = {"color": f"C{number}", "marker": "os^D"[number], "markersize": 4}
         words = line.row.heading + ("" if xs else " (not run)")
-        axes.plot(xs, ys, linestyle=STYLES[number], label=words, **style)
-        last = line.done[0].stage if line.done else line.row.stages(1)[0]
-        before = tables.all_iterations([last]) - last.iterations
+        axes.plot(xs, ys, linestyle=solid[number], label=words, **style)
+        before = tables.iterations(line) - line.done[0].stage.iterations if xs else 0
         if before:
             words = f"the same, with the {before:,} iterations before"
             axes.plot([x + before for x in xs], ys, linestyle=":", label=words, **style | {"fillstyle": "none"})

@@ -167,11 +167,11 @@ def _fsp_small_table(name, title, experiment, reported):
 def _fast(name, title, experiment, fast):
     """FSP's figure 3: the whole schedule, `experiment`, and a third of it, `fast`, each without and with FSP before it."""
     rows = [
-        Row(f"{words}, {experiments.experiment(e).max_iter:,} iterations", e, method)
+        Row(f"{words} {experiments.experiment(e).max_iter:,} iterations", e, method)
         for e, method, words in (
-            (experiment, "", "teacher's network alone"),
+            (experiment, "", "teacher's network alone,"),
             (experiment, "fsp", "FSP, then"),
-            (fast, "baseline", "teacher's network alone"),
+            (fast, "baseline", "teacher's network alone,"),
             (fast, "fsp", "FSP, then"),
         )
     ]
