@@ -114,8 +114,11 @@ def main():
 
 
 def list_experiments():
+    longest = max(map(len, experiments.EXPERIMENTS))
     for e in experiments.EXPERIMENTS.values():
-        print(f"{e.name:<24} {e.facts.title:<14} {e.teacher.depth} -> {e.student.depth} layers   {e.reported_in}")
+        print(
+            f"{e.name:<{longest}} {e.facts.title:<14} {e.teacher.depth} -> {e.student.depth} layers   {e.reported_in}"
+        )
     return 0
 
 

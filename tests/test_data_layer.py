@@ -96,6 +96,28 @@ def test_without_mirror_no_image_is_mirrored(colour, tmp_path):
         assert any(np.array_equal(found, crop) for crop in crops)
 
 
+@pytest.mark.parametrize("engine", ["caffe", "torch"])
+def test_without_augmentation_training_images_are_the_images_themselves(colour, colour_source, tmp_path, engine):
+    """Against the source: whatever the LMDB's order, each pixel is the official one less the mean, in every pass."""
+    files = [colour_source / f"data_batch_{i}.bin" for i in range(1, 6)]
+    raw = np.concatenate([np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 3073)[:, 1:] for path in files])
+    mean = read_mean(colour / "mean_test.binaryproto")
+    expected = {(image.reshape(3, 32, 32).astype(np.float32) - mean).tobytes() for image in raw}
+    if engine == "caffe":
+        net = data_net(colour, caffe.TRAIN, tmp_path, 500, changes=["augment=false"])
+        batches = [(net.forward(), net.blobs["data"].data.copy())[1] for _ in range(4)]
+    else:
+        data = pytest.importorskip("hkd.torch_engine.data", exc_type=ImportError)
+        experiment = experiments.experiment("cifar10-r14-r8", ["augment=false"])
+        n = caffe.NetSpec()
+        networks.data_layers(n, experiment, networks.Feed(str(colour), 500, 100))
+        feed = data.Feed(n.to_proto().layer[0], caffe.TRAIN, 5)
+        batches = [feed.next()[0] for _ in range(4)]
+    assert {image.tobytes() for image in np.concatenate(batches[:2])} == expected
+    for first, again in zip(batches[:2], batches[2:], strict=True):
+        np.testing.assert_array_equal(first, again)
+
+
 @pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
 def test_mnist_format_goes_in_as_it_is(fashion, tmp_path, phase):
     images, labels = read_lmdb(fashion / ("train_lmdb" if phase == caffe.TRAIN else "test_lmdb"))

@@ -71,11 +71,13 @@ def test_the_archive_knows_layers_with_and_without_cuda_code(with_cuda):
 @pytest.mark.parametrize("stage", list(every_stage()), ids=lambda s: f"{s.experiment.dataset}-{s.stem}")
 def test_every_layer_of_every_network_has_cuda_code(stage, with_cuda):
     network = stage.network("DATA", 10_000)
-    # Constants are filled once, before the first iteration (dummy_data_layer.cpp).
+    # Constants are filled once, before the first iteration (dummy_data_layer.cpp); a Parameter hands on its blob, wherever that
+    # is (parameter_layer.hpp).
     constant = {
         x.name
         for x in network.layer
-        if x.type == "DummyData" and all(f.type == "constant" for f in x.dummy_data_param.data_filler)
+        if (x.type == "DummyData" and all(f.type == "constant" for f in x.dummy_data_param.data_filler))
+        or x.type == "Parameter"
     }
     on_the_cpu = {x.name: x.type for x in network.layer if x.type not in with_cuda and x.name not in constant}
     assert on_the_cpu == dict.fromkeys(networks.without_cuda(network), "Python")

@@ -4,7 +4,7 @@ import caffe
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, generated, networks, plans
+from hkd import experiments, generated, losses, networks, plans
 
 TRAIN, TEST = caffe.TRAIN, caffe.TEST
 
@@ -34,7 +34,8 @@ class TestEveryNetwork:
         for layer in network(stage).layer:
             if not layer.name.startswith("teacher/"):
                 # The meta-weight network learns by the driver's meta step, not by the solver.
-                assert layer.name == networks.WEIGHTS or not any(p.lr_mult == 0 for p in layer.param)
+                not_the_solvers = layer.name == networks.WEIGHTS or layer.name.startswith(losses.COUNTED)
+                assert not_the_solvers or not any(p.lr_mult == 0 for p in layer.param)
                 continue
             if layer.type == "BatchNorm":
                 assert layer.batch_norm_param.use_global_stats
@@ -47,6 +48,7 @@ class TestEveryNetwork:
         assert not test.transform_param.mirror and not test.transform_param.crop_size
         facts = stage.experiment.facts
         assert train.transform_param.mirror == stage.experiment.mirror
+        assert (train.phase == TEST) != stage.experiment.augment
         assert train.transform_param.crop_size == (facts.size if facts.pad else 0)
         assert list(train.transform_param.mean_file) == list("DATA/mean_train.binaryproto" if facts.mean else "")
         assert list(test.transform_param.mean_file) == list("DATA/mean_test.binaryproto" if facts.mean else "")

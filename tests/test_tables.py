@@ -76,6 +76,9 @@ def test_no_number_of_the_paper_stands_outside_paper_py():
     numbers = {
         f"{x}" for t in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_5, paper.TABLE_6) for v in t.values() for x in v
     }
+    nets = (*paper.FSP_TABLE_1.values(), *paper.FSP_TABLE_2.values())
+    numbers |= {f"{x}" for row in nets for x in (*row.Pc, row.ensemble)}
+    numbers |= {f"{x}" for t in (paper.FSP_TABLE_3, paper.FSP_TABLE_4) for x in t.values()}
     numbers |= {f"{x}" for x in paper.BASELINE_PC.values()} | {f"{x}" for x in paper.FIGURE_10.values()}
     for path in (ROOT / "python").rglob("*.py"):
         if path.name != "paper.py":
@@ -132,7 +135,7 @@ class TestTables:
         for out in ("a", "b"):
             command(MAKE, "--runs", paper_runs[0] / "runs", "--out", tmp_path / out, check=0)
         names = sorted(path.name for path in (tmp_path / "a").iterdir())
-        assert len(names) == 6 * 2 + 6 * 2 + 3
+        assert len(names) == 10 * 2 + 7 * 2 + 3
         for name in names:
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
         for made in (paper_runs[0] / "out").iterdir():  # and Snakemake's are these
@@ -217,7 +220,7 @@ class TestClaims:
     def test_the_command(self, paper_runs):
         done = command(MAKE, "--check", "--runs", paper_runs[0] / "runs", check=0)
         rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
-        not_run = 4 + 1 + 3 + 4 + 2  # table 2, Hint-KD+ of table 3, table 6, figures 5 and 10
+        not_run = 4 + 1 + 3 + 4 + 2 + 14  # table 2, Hint-KD+ of table 3, table 6, figures 5 and 10, FSP's
         assert len(rows) == len(claims.CLAIMS) and sum("not run" in row for row in rows) == not_run
         assert "scale 3e-05, batch=16" in done.stdout and "by chance" in done.stdout
 
@@ -374,8 +377,8 @@ class TestCost:
         assert "| Table 1 | 21 | 1,099,000 |" in done.stdout
         assert all(f"| {target.label} | " in done.stdout for target in targets.TARGETS.values())
         last = done.stdout.strip().splitlines()[-1]
-        assert last.startswith("| all, each stage once | 167 | 7,770,000 |")
-        assert f"{7_770_000 / 20 / 3600:.1f} |" in last
+        assert last.startswith("| all, each stage once | 229 | 10,153,000 |")
+        assert f"{10_153_000 / 20 / 3600:.1f} |" in last
         # Table 1: teacher, three students alone, and nine of KD; 25,000 iterations of hints three times.
         assert 64_000 * (1 + 3 + 4 * 3) + 3 * 25_000 == 1_099_000
 

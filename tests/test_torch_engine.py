@@ -35,6 +35,8 @@ KINDS = [
     ("cifar10-r14-r8", "fsp", "fsp", None, ()),
     ("cifar10-r14-r8", "fsp-permuted", "fsp", None, ()),
     ("cifar10-r14-r8", "dense-flow", "fsp", 3, ()),
+    ("cifar10-r14-r8", "fitnet", "kd", None, ("kd_tau_squared=true",)),  # a weight that falls
+    ("cifar10-r14-r8", "baseline", "baseline", None, ("augment=false",)),
 ]
 
 

@@ -118,7 +118,7 @@ def test_a_dry_run_of_every_target(profile):
     everything = [*targets.TARGETS, "tables", "claims", "report", *experiments.EXPERIMENTS]
     done = snakemake("-n", "--workflow-profile", f"profiles/{profile}", *everything, check=0)
     counts = {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", said(done), re.M)}
-    assert counts["teacher"] == 9 and counts["baseline"] == 15  # the paper's, and Fashion-MNIST's
+    assert counts["teacher"] == 14 and counts["baseline"] == 27  # the paper's, and Fashion-MNIST's
     if profile != "default":
         assert "gpu=1" in said(done)
 
@@ -126,16 +126,17 @@ def test_a_dry_run_of_every_target(profile):
 def test_the_number_of_jobs_of_the_paper():
     done = snakemake("-n", "tables", check=0)
     counts = {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", said(done), re.M)}
-    kinds = ("teacher", "baseline", "kd", "hint", "grow", "finetune")
-    assert {kind: counts[kind] for kind in kinds} == dict(zip(kinds, (8, 12, 93, 42, 6, 6), strict=True))
+    kinds = ("teacher", "baseline", "kd", "hint", "grow", "fsp", "finetune")
+    assert {kind: counts[kind] for kind in kinds} == dict(zip(kinds, (13, 21, 108, 47, 6, 7, 27), strict=True))
 
 
 def test_experiments_and_nets_choose_what_is_run():
     done = snakemake("-n", "tables", config=("experiments=cifar10-r26-r8", "nets=1", "scale=0.01"), check=0)
     counts = {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", said(done), re.M)}
-    # teacher; a hint stage each of hint-kd and concurrent, three of the proposed; KD of the three; the student alone,
-    # which the comparison of a chosen experiment has.
-    assert [counts[kind] for kind in ("teacher", "hint", "kd", "baseline")] == [1, 5, 3, 1]
+    # teacher; a hint stage each of hint-kd, concurrent and fitnet, three of the proposed; KD of the four; the student alone,
+    # which the comparison of a chosen experiment has; FSP's two.
+    kinds = ("teacher", "hint", "kd", "baseline", "fsp", "finetune")
+    assert [counts[kind] for kind in kinds] == [1, 6, 4, 1, 1, 1]
     assert "table1" not in said(done) and "cifar10/scale0.01-seed1" in said(done)
 
 

@@ -11,6 +11,7 @@ what stands above it):
     generated.py    the committed prototxt and solver files
     surgery.py      weights from one stage into the next
     snapshots.py    what survives a kill             records.py      what a stage leaves behind
+    ensembles.py    what nets answer, alone and together
     engines.py      Caffe or PyTorch                 torch_engine/   PyTorch on the same files
     parity.py       the one against the other        memory.py       what a network takes of a GPU
     parallel.py     several GPUs

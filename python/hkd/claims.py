@@ -86,8 +86,12 @@ CLAIMS = (
     *_beats("figure8", "cifar10-r26-r8", PROPOSED, "concurrent", "hint-kd"),
     *(Claim("figure9", ("cifar10-r26-r8", PROPOSED), ("cifar10-r26-r8", "concurrent"), pair) for pair in (1, 2, 3)),
     *_beats("figure10", "cifar100-r14-r8", PROPOSED, "concurrent", "hint-kd"),
+    *_beats("fsp-table1", "cifar10-r26-r26-21k", "fsp", "", "baseline", "continued", "fitnet", "fitnet-3"),
+    *_order("fsp-table2", "cifar100-r32-r32-noaug-21k", "fsp", "", "fitnet", "baseline"),
+    *_order("fsp-table3", "cifar10-r26-r8", "", "fsp", "fitnet", "baseline"),
+    *_order("fsp-table4", "cifar100-r32-r14-noaug", "", "fsp", "fitnet", "baseline"),
 )
-"""ETRI sections 3.1 to 3.4: the orders that the text states or its tables show."""
+"""ETRI sections 3.1 to 3.4, FSP sections 4.1 and 4.2: the orders that the text states or its tables show."""
 
 
 def check(runs):

@@ -61,6 +61,8 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
         hint_dynamic.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
         parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
+        if len(options.device.gpus) > 1:
+            parallel.check_crops(stage.experiment)
         images = manifest.test_images if manifest else stage.experiment.facts.test_images
         memory.check(plans.lineage(stage), images, options.device)
     if dry_run:
@@ -84,10 +86,20 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
             return code
     where = stage.folder(options.runs)
     if prepare_only:
-        print(f"ready: caffe train -solver {shown(where)}/solver.prototxt -weights {shown(where)}/init.caffemodel")
+        print(f"ready: {without_us(shown(where), stage.network('DATA', 1))}")
     else:
         print_result(stage, records.read_record(where), where)
     return 0
+
+
+def without_us(folder, network):
+    """The command that trains a prepared stage without the driver: in pycaffe where it has Python layers, since our `caffe` binary
+    and the Python module that such a layer needs have Caffe in them each."""
+    solver, weights = f"{folder}/solver.prototxt", f"{folder}/init.caffemodel"
+    if not networks.without_cuda(network):
+        return f"caffe train -solver {solver} -weights {weights}"
+    script = f"import caffe; s = caffe.get_solver('{solver}'); s.net.copy_from('{weights}'); s.solve()"
+    return f'PYTHONPATH=python python -c "{script}"'
 
 
 def refuse_other_engine(folder, asked):

@@ -34,9 +34,9 @@ class Experiment:
     student: Architecture
 
     batch: int = _setting(least=1)
-    base_lr: float = _setting(above=0)
-    stepvalue: tuple = _setting()
-    max_iter: int = _setting(least=1)
+    base_lr: float = _setting(stages="schedule", above=0)
+    stepvalue: tuple = _setting(stages="schedule")
+    max_iter: int = _setting(stages="schedule", least=1)
     hint_iterations: tuple = _setting(stages="hint")
     hint_kd_iterations: int = _setting(stages="hint", least=1)
     sl_iterations: int = _setting(stages="grow", least=1)
@@ -44,6 +44,11 @@ class Experiment:
     fsp_iterations: int = _setting(stages="fsp", least=1)
     flow_iterations: tuple = _setting(stages="fsp")  # of the steps of dense-flow and its controls
     sl_lambda_kd: float = _setting(stages="sl-resnet-kd", least=0)
+    # What the names of its stages have to say because other experiments on the data set have it otherwise: `tag` of every
+    # stage, `student_tag` of those that train the whole student by base_lr, stepvalue and max_iter.
+    tag: str = ""
+    student_tag: str = ""
+    teacher_schedule: paper.Schedule | None = None  # None: the student's
     methods: tuple = ()  # what the paper reports of it; every method can be run on every experiment
 
     momentum: float = _setting(paper.MOMENTUM, least=0)
@@ -57,8 +62,12 @@ class Experiment:
     sl_lr: float = _setting(0.1, stages="grow", above=0)
     fsp_lr: float = _setting(1e-3, stages="fsp", above=0)
     fsp_lambda: float = _setting(1.0, stages="fsp", above=0)  # FSP equation 2, one for all pairs
+    fitnet_stepvalue: tuple = _setting(paper.FITNET_SCHEDULE.stepvalue, stages="fitnet")  # of its hints, from hint_lr
+    fitnet_iterations: int = _setting(paper.FITNET_SCHEDULE.max_iter, stages="fitnet", least=1)
+    fitnet_lambda: tuple = _setting(paper.FITNET_LAMBDA, stages="fitnet")  # of its KD: from the first to the second
     fsp_pairs: str = _setting("input", stages="fsp", choices=("input", "block"))  # the first map of a pair
 
+    augment: bool = _setting(True)  # False: training images neither cropped at random nor mirrored
     mirror: bool = _setting(False)
     shortcut: str = _setting("A", choices=("A", "projection"))
     bn_fraction: float = _setting(0.999, above=0)
@@ -128,15 +137,20 @@ class Experiment:
     def pair(self):
         return f"{self.teacher.name}-{self.student.name}"
 
+    @property
+    def mirrors(self):
+        return self.augment and self.mirror
+
 
 # Of the densely distilled flow's schedule nothing is known: FSP's, divided as ETRI divides its own (3 : 7 : 15).
 FLOW_ITERATIONS = {"cifar10": (2_520, 5_880, 12_600), "cifar100": (4_571, 13_714, 13_715)}
 
 
 def _from_paper(name, reported_in, dataset, teacher, student, **settings):
-    """An experiment with the schedule that the paper states for `like` (default: its data set)."""
+    """An experiment with what the papers state for `like` (default: its data set); schedule: of the student, and of the
+    teacher too unless it has a teacher_schedule."""
     like = settings.pop("like", dataset)
-    schedule = paper.SCHEDULE[like]
+    schedule = settings.pop("schedule", paper.SCHEDULE[like])
     return Experiment(
         name,
         reported_in,
@@ -161,6 +175,11 @@ def _from_paper(name, reported_in, dataset, teacher, student, **settings):
 
 
 R = Architecture
+FAST = {  # FSP 4.1: the student has a third of its teacher's iterations
+    "schedule": paper.FSP_FAST_SCHEDULE,
+    "student_tag": "21k",
+}
+NOAUG = {"augment": False, "tag": "noaug"}  # FSP 4.1.2, 4.2.2: CIFAR-100 without augmentation
 TABLE = ("kd", "hint-kd", "hint-kd-plus", "layerwise")
 SL = ("sl-resnet", "sl-resnet-kd")
 
@@ -173,12 +192,12 @@ EXPERIMENTS = {
         ),
         _from_paper(
             "cifar10-r26-r8",
-            "Figures 8, 9",
+            "Figures 8, 9, FSP Table 3",
             "cifar10",
             R(26),
             R(8),
             mirror=True,
-            methods=("hint-kd", "concurrent", "layerwise"),
+            methods=("hint-kd", "concurrent", "layerwise", "fitnet", "fsp"),
         ),
         _from_paper(
             "cifar10-r26w32-r14", "Table 5", "cifar10", R(26, 32), R(14), mirror=True, methods=("hint-kd", "layerwise")
@@ -204,6 +223,38 @@ EXPERIMENTS = {
             methods=("hint-kd", "layerwise"),
         ),
         _from_paper("mnist-r32-r8", "Tables 3, 4", "mnist", R(32), R(8), methods=(*TABLE, *SL)),
+        _from_paper("cifar10-r26-r26", "FSP Figure 3", "cifar10", R(26), R(26), mirror=True, methods=("fsp",)),
+        _from_paper(
+            "cifar10-r26-r26-21k",
+            "FSP Table 1",
+            "cifar10",
+            R(26),
+            R(26),
+            mirror=True,
+            teacher_schedule=paper.SCHEDULE["cifar10"],
+            methods=("continued", "fitnet", "fitnet-3", "fsp", "fsp-permuted"),
+            **FAST,
+        ),
+        _from_paper(
+            "cifar100-r32-r32-noaug-21k",
+            "FSP Table 2",
+            "cifar100",
+            R(32, 64),
+            R(32, 64),
+            teacher_schedule=paper.SCHEDULE["cifar100"],
+            methods=("fitnet", "fsp"),
+            **FAST,
+            **NOAUG,
+        ),
+        _from_paper(
+            "cifar100-r32-r14-noaug",
+            "FSP Table 4",
+            "cifar100",
+            R(32, 64),
+            R(14, 64),
+            methods=("fitnet", "fsp"),
+            **NOAUG,
+        ),
         # The free data set of `make demo`, with MNIST's settings.
         _from_paper(
             "fashion-mnist-r14-r8",
@@ -293,7 +344,9 @@ def _checked(key, value, rule):
         bad = "three layers as stack.block, for example 1.end,2.1,3.end"
     elif key in ("hint_iterations", "flow_iterations") and (len(value) != 3 or min(value) < 1):
         bad = "three positive numbers, one a step"
-    elif key in ("stepvalue", "fsp_stepvalue") and (min(value) < 1 or list(value) != sorted(set(value))):
+    elif key == "fitnet_lambda" and (len(value) != 2 or not all(math.isfinite(x) and x >= 0 for x in value)):
+        bad = "two numbers, 0 or more"
+    elif key.endswith("stepvalue") and (min(value) < 1 or list(value) != sorted(set(value))):
         bad = "rising positive iterations"
     if bad:
         raise UserError(f"--set {key}={_text(value)}: expected {bad}")

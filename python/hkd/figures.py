@@ -14,11 +14,12 @@ from hkd.cells import notes
 STYLES = (
     "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)), (0, (12, 2)),
     (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 4)), (0, (1, 6)), (0, (12, 6)),
-    (0, (6, 6)), (0, (2, 5)), (0, (6, 2, 2, 2, 2, 2)), (0, (10, 4, 1, 4)), (0, (3, 1)),
+    (0, (6, 6)), (0, (2, 5)), (0, (6, 2, 2, 2, 2, 2)), (0, (10, 4, 1, 4)), (0, (3, 1)), (0, (12, 2, 2, 2)),
+    (0, (1, 1, 4, 1)), (0, (9, 1, 3, 1)),
 )  # fmt: skip
 HATCHES = (
     "", "//", "..", "xx", "\\\\", "++", "oo", "--", "**", "||", "OO", "////", "....", "xxxx", "||||", "----",
-    "++++", "oooo", "////..", "\\\\\\\\", "xx..",
+    "++++", "oooo", "////..", "\\\\\\\\", "xx..", "//..", "oo--", "++||",
 )  # fmt: skip
 PAPER = {"color": "black", "linewidth": 2}
 plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
@@ -26,9 +27,9 @@ plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same byt
 
 def draw(target, runs):
     """The matplotlib figure of a target (targets.Target) that is a figure, from `runs` (cells.Runs)."""
-    form = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights}[target.form]
+    forms = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights, "fast": _fast}
     figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-    made_with = form(axes, target, runs)
+    made_with = forms[target.form](axes, target, runs)
     title = f"{target.label}. {target.title}"
     axes.set_title(title + (f"\n{', '.join(made_with)}" if made_with else ""), fontsize=11)
     return figure
@@ -151,6 +152,26 @@ def _mean_curve(done, key):
     logs = [{line["iteration"]: line[key] for line in run.log() if key in line} for run in done]
     xs = sorted(set.intersection(*map(set, logs))) if logs else []
     return xs, [statistics.mean(log[x] for log in logs) for x in xs]
+
+
+def _fast(axes, target, runs):
+    """FSP's figure 3: accuracy over the iterations of the last stage, the mean of the nets; where a first stage came before it,
+    dotted, the same with that one's iterations counted."""
+    found, solid = tables.lines(target, runs), [style for style in STYLES if style != ":"]
+    for number, line in enumerate(found):
+        xs, ys = _mean_curve(line.done, "Pc")
+        style = {"color": f"C{number}", "marker": "os^D"[number], "markersize": 4}
+        words = line.row.heading + ("" if xs else " (not run)")
+        axes.plot(xs, ys, linestyle=solid[number], label=words, **style)
+        before = tables.iterations(line) - line.done[0].stage.iterations if xs else 0
+        if before:
+            words = f"the same, with the {before:,} iterations before"
+            axes.plot([x + before for x in xs], ys, linestyle=":", label=words, **style | {"fillstyle": "none"})
+    axes.set_xlabel("iteration of the last stage (dotted: with those of stage 1)")
+    axes.set_ylabel("test accuracy Pc (%)")
+    axes.grid(alpha=0.3)
+    axes.figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return _notes(found)
 
 
 def _hint_losses(axes, target, runs):

@@ -53,7 +53,8 @@ def refuse_edited(stage):
     be ignored without a word."""
     default = experiments.EXPERIMENTS[stage.experiment.name]
     for needed in plans.lineage(stage):
-        full = plans.Stage(default, needed.method, needed.part_index, min(needed.net, 1), 1.0, 1)
+        net = 0 if needed.part is plans.TEACHER else min(needed.net, 1)
+        full = plans.Stage(default, needed.method, needed.part_index, net, 1.0, 1)
         for path, text in stage_files(full).items():
             if (ROOT / path).exists() and (ROOT / path).read_text() != text:
                 raise UserError(

@@ -5,6 +5,7 @@ A helper adds layers to the NetSpec `n`.
 """
 
 import json
+from dataclasses import dataclass, replace
 
 from caffe import layers as L
 from caffe import params as P
@@ -14,6 +15,40 @@ from hkd.layers import instance_weights as instance_weights_layer
 SMALLEST = 1e-37
 """Added inside the logarithm: a softmax that underflows to 0 gives -85, not minus infinity. Below a float's resolution
 for every probability above 1e-29, so it changes no loss and no gradient that a network in training meets."""
+
+
+@dataclass(frozen=True)
+class Falling:
+    """A weight that falls (or rises) linearly over the iterations of a stage: `first` at the first, `last` after the last."""
+
+    first: float
+    last: float
+    iterations: int
+
+    def __rmul__(self, factor):
+        return replace(self, first=factor * self.first, last=factor * self.last)
+
+
+COUNTED = "lambda/"
+"""What the layers with the count of iterations are called by: their blobs are no weights."""
+
+
+def falling(n, weight):
+    """The value of a Falling as a scalar blob, from the number of iterations done, in layers that any Caffe has.
+
+    In the TRAIN phase a BatchNorm multiplies its third blob by the moving average's fraction and adds one: with a fraction of
+    1 it counts the iterations (batch_norm_layer.cpp). A Parameter layer shares that blob and reads it before it is raised. So
+    the count is among the weights, and a snapshot keeps it; what the BatchNorm normalises, two zeros, is of no use.
+    """
+    count = [{"name": "iteration", "lr_mult": 0, "decay_mult": 0}]
+    still = [{"lr_mult": 0, "decay_mult": 0}] * 2
+    n[COUNTED + "iteration"] = L.Parameter(shape={"dim": [1]}, param=count)
+    slope = (weight.last - weight.first) / weight.iterations
+    line = n[COUNTED + "line"] = L.Power(n[COUNTED + "iteration"], scale=slope, shift=weight.first)
+    value = n["lambda"] = L.Reduction(line)  # one number without axes, as a loss is
+    zeros = n[COUNTED + "zeros"] = L.DummyData(shape={"dim": [2, 1]})
+    n[COUNTED + "counter"] = L.BatchNorm(zeros, moving_average_fraction=1, param=still + count)
+    return value
 
 
 def regressor(n, name, guided, channels):
@@ -64,14 +99,21 @@ def hard_cross_entropy(n, name, logits, label, tau=1.0):
 
 
 def soft_cross_entropy(n, name, student, teacher, tau, weight, classes):
-    """The second term of equation (2): -1/N sum P_T log P_S with P = softmax(logits / tau), N x classes each.
+    """The second term of equation (2): -1/N sum P_T log P_S with P = softmax(logits / tau), N x classes each; weight: a number
+    or Falling.
 
     Gradient with respect to the student's logits: weight (P_S - P_T) / (tau N). The teacher gets none.
     """
     target, log = _softened(n, name, student, teacher, tau)
     product = n[name + "/product"] = L.Eltwise(log, target, operation=P.Eltwise.PROD, propagate_down=[True, False])
     # MEAN is over N x classes elements, so that one number serves batches of any size in both phases.
-    loss = n[name] = L.Reduction(product, operation=P.Reduction.MEAN, coeff=-classes, loss_weight=weight)
+    mean = {"operation": P.Reduction.MEAN, "coeff": -classes}
+    if not isinstance(weight, Falling):
+        loss = n[name] = L.Reduction(product, **mean, loss_weight=weight)
+        return loss
+    unweighted = n[name + "/unweighted"] = L.Reduction(product, **mean)
+    now = falling(n, weight)
+    loss = n[name] = L.Eltwise(unweighted, now, operation=P.Eltwise.PROD, propagate_down=[True, False], loss_weight=1)
     return loss
 
 

@@ -10,6 +10,9 @@ FLOWS = ((0, 1), (1, 2), (2, 3))
 DENSE_FLOWS = tuple((first, last) for last in PAIRS for first in range(last))
 
 
+TEACHER = ("", -1)  # where another method's part is named
+
+
 @dataclass(frozen=True)
 class Part:
     """One stage of a method.
@@ -24,7 +27,9 @@ class Part:
     permuted: of kind fsp: each net has the teacher's channels in an order of its own.
     weights: of kind dynamic: where the hints' weights come from (layers/instance_weights.py).
     ensemble: of kind dynamic: whether an image's weights are averaged with those that it had before.
-    after:  the part whose student it starts from: an index into the same method, or (method, index); None: random weights.
+    fitnet: of kind hint: by the FSP paper's schedule of FitNets; of kind kd: with its weight, which falls.
+    after:  the part whose student it starts from: an index into the same method, (method, index), or TEACHER, whose weights it
+            then starts from; None: random weights.
     shared: one run serves nets 1 to 3, as the papers' first stages do.
     """
 
@@ -35,6 +40,7 @@ class Part:
     permuted: bool = False
     weights: str = ""
     ensemble: bool = False
+    fitnet: bool = False
     after: int | tuple[str, int] | None = None
     shared: bool = False
 
@@ -67,8 +73,8 @@ class Part:
         return max((*self.pairs, *(last for _, last in self.flows)), default=None)
 
 
-def _hints_then_kd(pairs):
-    return (Part("hint", pairs=pairs, shared=True), Part("kd", after=0))
+def _hints_then_kd(pairs, fitnet=False):
+    return (Part("hint", pairs=pairs, fitnet=fitnet, shared=True), Part("kd", fitnet=fitnet, after=0))
 
 
 def _flows(*steps):
@@ -114,6 +120,10 @@ METHODS = {
     "fsp": (*_flows(FLOWS), Part("finetune", after=0)),
     # FSP section 4.1, marked with a dagger: the teacher's matrices permuted, in another way for each net.
     "fsp-permuted": (Part("fsp", flows=FLOWS, permuted=True), Part("finetune", after=0)),
+    # What FSP compares with in its tables: FitNets with one hint and with three, and its teacher trained on.
+    "fitnet": _hints_then_kd((2,), fitnet=True),
+    "fitnet-3": _hints_then_kd(PAIRS, fitnet=True),
+    "continued": (Part("finetune", after=TEACHER),),
     # Densely distilled flow, as this project reads it: step i trains all matrices that end at node i, then cross entropy.
     "dense-flow": (*_flows(*(_ending_at(i, DENSE_FLOWS) for i in PAIRS)), Part("finetune", after=2)),
     # The same steps, then equation (2).

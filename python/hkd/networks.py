@@ -172,12 +172,13 @@ def _orders(experiment, random_seed):
 
 
 def kd(experiment, feed, lambda_kd):
-    """Stage 2 (equation 2): cross entropy plus lambda_kd times the softened cross entropy, accuracy of the student."""
+    """Stage 2 (equation 2): cross entropy plus lambda_kd (a number or losses.Falling) times the softened cross entropy,
+    accuracy of the student."""
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
     target = _logits(n, experiment, _teacher(experiment), experiment.teacher)
     logits = _logits(n, experiment, _student(experiment), experiment.student)
-    weight = lambda_kd * (experiment.tau**2 if experiment.kd_tau_squared else 1)
+    weight = (experiment.tau**2 if experiment.kd_tau_squared else 1) * lambda_kd
     losses.hard_cross_entropy(n, "hard", logits, n.label, experiment.hard_tau)
     losses.soft_cross_entropy(n, "soft", logits, target, experiment.tau, weight, experiment.facts.classes)
     accuracy(n, logits)
@@ -259,7 +260,8 @@ def _teacher(experiment):
 def data_layers(n, experiment, feed, label=True, index=False):
     """Puts the TRAIN data layer into `n`; returns the TEST one, whose tops have the same names, as a list of layers.
 
-    Training images: random crop and mirror; test images: as they are (Caffe would mirror them too if told to).
+    Training images: random crop and mirror, without augmentation the centre of the padded image, which is the image; test
+    images: as they are (Caffe would mirror them too if told to).
     index: also each training image's place in the official order, blob `index`; test images have none, there it is 0.
     """
     facts = experiment.facts
@@ -267,22 +269,25 @@ def data_layers(n, experiment, feed, label=True, index=False):
         {"mean_file": f"{feed.folder}/mean_{phase}.binaryproto"} if facts.mean else {} for phase in ("train", "test")
     ]
     crop = {"crop_size": facts.size} if facts.pad else {}
-    mirror = {"mirror": True} if experiment.mirror else {}
+    mirror = {"mirror": True} if experiment.mirrors else {}
+    # A layer that computes as in the TEST phase crops the centre (data_transformer.cpp); which network it is in is `include`'s.
+    centre = {"phase": caffe.TEST} if facts.pad and not experiment.augment else {}
 
-    def data(phase, lmdb, batch, transform):
+    def data(included_in, lmdb, batch, transform, **more):
         # Without the label a hint network has one blob less to carry about.
         return L.Data(
             name="data",
             ntop=2 if label else 1,
-            include={"phase": phase},
+            include={"phase": included_in},
             data_param={"source": f"{feed.folder}/{lmdb}", "batch_size": batch, "backend": P.Data.LMDB},
             transform_param=transform,
+            **more,
         )
 
     test = caffe.NetSpec()
     for spec, tops in (
         (test, data(caffe.TEST, "test_lmdb", feed.test_batch, means[1])),
-        (n, data(caffe.TRAIN, "train_lmdb", feed.train_batch, {**crop, **mirror, **means[0]})),
+        (n, data(caffe.TRAIN, "train_lmdb", feed.train_batch, {**crop, **mirror, **means[0]}, **centre)),
     ):
         spec.data, *rest = tops if label else (tops,)
         if label:

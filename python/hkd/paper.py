@@ -46,6 +46,8 @@ FSP_SCHEDULE = {  # FSP 4.1.1, 4.1.2: stage 1
     "cifar100": Schedule(1e-3, (16_000, 24_000), 32_000),
 }
 FSP_FAST_SCHEDULE = Schedule(0.1, (11_000, 16_000), 21_000)  # FSP 4.1: stage 2 where fast optimisation is shown
+FITNET_SCHEDULE = Schedule(1e-4, (25_000,), 35_000)  # FSP 4: the hints of the FitNets that it compares with
+FITNET_LAMBDA = (4.0, 1.0)  # FSP 4: the weight of their KD, at the first and after the last iteration; tau = 3
 STACK_WIDTHS = (16, 32, 64)  # HE 4.2, ETRI figure 2: channels of the three stacks
 
 # Accuracy Pc in percent of a network trained alone, by data set, layers and width of the first stack: ETRI section 3.2.
@@ -97,3 +99,33 @@ TABLE_6 = {"hint-kd": (71.88, 72.16, 72.35), "layerwise": (73.07, 72.94, 73.32)}
 # of the three nets. Teachers and students alone are in BASELINE_PC.
 FIGURE_10 = {"hint-kd": 71.85, "layerwise": 72.65}  # ETRI table 6, footnote
 FIGURE_4_WINDOW = (30_000, 60_000)  # ETRI figure 4: iterations of stage 2 on its axis
+
+
+@dataclass(frozen=True)
+class Nets:
+    """A row of FSP's tables 1 and 2: Pc of nets 1 to 3 and of the three as an ensemble, and the iterations of all three, without
+    those of the teacher that they learn from. In the tables '' is the teacher."""
+
+    Pc: tuple[float, float, float]
+    ensemble: float
+    iterations: int
+
+
+FSP_TABLE_1 = {
+    "": Nets((91.61, 91.56, 92.09), 93.48, 192_000),
+    "baseline": Nets((90.47, 90.83, 90.62), 92.6, 63_000),  # 'Teacher*'
+    "continued": Nets((91.84, 92.26, 92.01), 92.71, 63_000),  # the teacher with a double dagger
+    "fitnet": Nets((91.69, 91.85, 91.64), 92.98, 98_000),
+    "fitnet-3": Nets((88.90, 89.35, 89.02), 89.92, 98_000),
+    "fsp": Nets((92.28, 92.08, 92.07), 93.26, 84_000),
+    "fsp-permuted": Nets((92.28, 91.89, 92.08), 93.67, 126_000),  # 'Student*' with a dagger
+}
+FSP_TABLE_2 = {
+    "": Nets((64.06, 64.19, 64.21), 69.3, 192_000),
+    "baseline": Nets((61.29, 61.26, 61.41), 67.2, 63_000),
+    "fitnet": Nets((62.85, 62.46, 62.35), 67.6, 98_000),
+    "fsp": Nets((64.66, 64.64, 64.65), 68.8, 95_000),
+}
+# One number a network: Pc in percent.
+FSP_TABLE_3 = {"": 91.91, "baseline": 87.91, "fitnet": 88.57, "fsp": 88.70}
+FSP_TABLE_4 = {"": 64.06, "baseline": 58.65, "fitnet": 61.28, "fsp": 63.33}

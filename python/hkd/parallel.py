@@ -28,6 +28,14 @@ def check_batch(batch, gpus):
         )
 
 
+def check_crops(experiment):
+    if not experiment.augment and experiment.facts.pad:
+        raise UserError(
+            "--gpu all: without augmentation every GPU would get the same images (data_layer.cpp, Skip): use --gpu N, or "
+            "--set augment=true"
+        )
+
+
 def share(network, gpus):
     """The network (NetParameter) with the TRAIN batch of one of `gpus` processes."""
     import caffe

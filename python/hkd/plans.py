@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import experiments, methods, networks, paper, solvers
+from hkd import experiments, losses, methods, networks, paper, solvers
 from hkd.cli import UserError
 from hkd.experiments import Experiment
 from hkd.methods import METHODS, Part
@@ -28,7 +28,8 @@ class Stage:
     """One stage of one experiment: what `run_stage.py --stage ... ` names.
 
     method, part: the stage is METHODS[method][part]; part -1 is the teacher, which belongs to no method.
-    net:          the replicate, 1 to 3; 0 for a stage that all of them share.
+    net:          the replicate, 1 to 3; 0 for a stage that all of them share. Of the teacher, 0 is net 1, which teaches; nets 2
+                  and 3 are trained alike and teach nobody.
     """
 
     experiment: Experiment
@@ -68,18 +69,33 @@ class Stage:
         """Whether its weights depend on a teacher, in it or in a stage before it."""
         return self.part.needs_teacher or any(parent.taught for parent in self.parents.values())
 
+    @property
+    def trains_student(self):
+        """Whether it trains the whole student, by the experiment's own schedule."""
+        return self.part is not TEACHER and self.part.classifies and self.kind != "grow"
+
+    @property
+    def settled(self):
+        """The experiment as this stage has it: a teacher with a schedule of its own, and the hints that it gives, are not of the
+        student's. So they are the same in experiments that differ in that alone."""
+        own = self.experiment.teacher_schedule
+        if own is None or self.trains_student:
+            return self.experiment
+        return replace(self.experiment, base_lr=own.base_lr, stepvalue=own.stepvalue, max_iter=own.max_iter)
+
     # --- names --------------------------------------------------------------------------------------------------------
 
     @property
     def stem(self):
         """Networks, method and stage: r26-teacher, r14-baseline, r26-r14-kd, r26-r14-layerwise-hint2."""
+        e = self.experiment
         if self.part is TEACHER:
-            return f"{self.experiment.teacher.name}-teacher"
+            return "-".join(filter(None, (e.teacher.name, e.tag, "teacher")))
         # A stage that no teacher has a part in is the same whichever teacher the experiment has.
-        networks_in_it = self.experiment.pair if self.taught else self.experiment.student.name
-        names = [networks_in_it, self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
+        names = [e.pair if self.taught else e.student.name, e.tag, e.student_tag if self.trains_student else ""]
+        names += [self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
         names += [self.part.name] if self.kind != "dynamic" else []
-        return "-".join(dict.fromkeys(names))
+        return "-".join(dict.fromkeys(filter(None, names)))
 
     @property
     def name(self):
@@ -109,15 +125,20 @@ class Stage:
     @property
     def reached(self):
         """The kinds of settings that reach it, see experiments.settings."""
-        return {"all", self.kind, self.method}.union(*(parent.reached for parent in self.parents.values()))
+        own = {"all", self.kind, self.method, *(["fitnet"] if self.part.fitnet else [])}
+        if self.experiment.teacher_schedule is None or self.trains_student:
+            own.add("schedule")
+        return own.union(*(parent.reached for parent in self.parents.values()))
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
     @property
     def _full_schedule(self):
-        e = self.experiment
+        e = self.settled
         if self.kind == "hint":
             step = self.part.step
+            if self.part.fitnet:
+                return paper.Schedule(e.hint_lr, e.fitnet_stepvalue, e.fitnet_iterations)
             return paper.Schedule(e.hint_lr, (), e.hint_iterations[step - 1] if step else e.hint_kd_iterations)
         if self.kind == "grow":
             return paper.Schedule(e.sl_lr, (), e.sl_iterations)
@@ -178,10 +199,17 @@ class Stage:
         if self.kind == "fsp":
             return networks.fsp(e, self.part.flows, feed, self.random_seed if self.part.permuted else None)
         if self.kind == "kd":
+            if self.part.fitnet:
+                return networks.kd(e, feed, losses.Falling(*e.fitnet_lambda, self.iterations))
             return networks.kd(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
         if self.kind == "dynamic":
             part = self.part
             return networks.hint_dynamic(e, feed, part.weights, part.ensemble, self.iterations, self.random_seed)
+        if self.part.after == methods.TEACHER and e.teacher != e.student:
+            raise UserError(
+                f"{e.name}: method {self.method} trains the teacher on as a student: both need the same layers, not "
+                f"{e.teacher.name} and {e.student.name}"
+            )
         return networks.plain(e, self.learner, feed, self.learner_end)
 
     def solver(self, net, snapshot_prefix, test_images):
@@ -263,7 +291,7 @@ def stage(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
     if kind == "teacher":
         if step is not None:
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
-        return Stage(experiment, "", -1, 0, scale, seed)
+        return Stage(experiment, "", -1, net if net > 1 else 0, scale, seed)
     index = methods.find(method, kind, step)
     return Stage(experiment, method, index, 0 if METHODS[method][index].shared else net, scale, seed)
 

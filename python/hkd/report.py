@@ -106,9 +106,9 @@ def _trained(runs):
 
 
 def _stages(experiment, method):
-    """The teacher for method '', else each stage of the method, each net of it."""
+    """The teachers for method '', else each stage of the method, each net of it."""
     if not method:
-        return [plans.stage(experiment, "", "teacher")]
+        return [plans.stage(experiment, "", "teacher", net=net) for net in plans.NETS]
     parts = METHODS[method]
     stages = [
         plans.stage(experiment, method, p.kind, p.step or None, net) for p in parts for net in range(1, tables.NETS + 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from hkd import networks, resnet
+from hkd import losses, networks, resnet
 from hkd.cli import UserError
 from hkd.data import shown
 
@@ -123,6 +123,8 @@ def declared(stage, folder):
     fresh += _names(stage.learner, begun, stage.learner_end)
     if part.classifies and (grows or not begun or not before.classifies):
         fresh.append("fc")
+    if part.kind == "kd" and part.fitnet:
+        fresh.append(losses.COUNTED)
     fresh += [f"{networks.REGRESSOR}{i}" for i in part.pairs if i in experiment.regressed_pairs]
     if part.kind == "dynamic":
         fresh += [networks.WEIGHTS]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from hkd import experiments, plans, targets
+from hkd import ensembles, experiments, plans, targets
 from hkd.cells import Run
 from hkd.targets import PROPOSED, TITLES, Row
 
@@ -42,6 +42,19 @@ class Line:
         return statistics.mean(self.values()) - self.row.reported_mean
 
     @property
+    def ensemble(self):
+        """What all nets answer together, in the measure's unit, or None where one was not run or has kept no answers."""
+        if len(self.runs) < NETS or len(self.done) < NETS:
+            return None
+        Pc = ensembles.together(self.done)
+        return Pc if Pc is None or self.measure == "Pc" else round(100 - Pc, 6)
+
+    @property
+    def iterations(self):
+        """Of all that was run for its nets, each stage once, without the teacher that they learn from; None where nothing was."""
+        return all_iterations([run.stage for run in self.done]) if self.done else None
+
+    @property
     def heading(self):
         notes = self.done[0].condition.notes() if self.done else []
         return self.row.heading + (f" ({', '.join(notes)})" if notes else "")
@@ -70,8 +83,9 @@ def p_value(better, worse, alternative="two-sided"):
 
 
 def proposed(found):
-    """The Line of the proposed method that the others are tested against: the last one."""
-    return next((line for line in reversed(found) if line.row.method == PROPOSED), None)
+    """The Line of the proposed method that the others are tested against: the last one; in a table without it, FSP's."""
+    last_first = found[::-1]
+    return next((line for method in (PROPOSED, "fsp") for line in last_first if line.row.method == method), None)
 
 
 # --- the paper's tables -----------------------------------------------------------------------------------------------------
@@ -88,6 +102,7 @@ def markdown(target, found):
         "difference",
         "best, mean ± sd",
         "p",
+        *(ENSEMBLE_HEADS if target.ensembles else ()),
     )
     rows = [[_cell(column) for column in _columns(target, line, found)] for line in found]
     body = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
@@ -106,6 +121,19 @@ def _columns(target, line, found):
         _number(line.difference, digits, "+"),
         mean_sd(best, digits) if best else "",
         _number(p, 3),
+        *(_ensemble_columns(target, line) if target.ensembles else ()),
+    )
+
+
+ENSEMBLE_HEADS = ("paper, ensemble", "ensemble", "paper, iterations", "iterations")
+
+
+def _ensemble_columns(target, line):
+    row = line.row
+    return (
+        _number(row.ensemble, DIGITS[target.measure]),
+        _number(line.ensemble, DIGITS[target.measure]),
+        *(f"{count:,}" if count else "" for count in (row.iterations, line.iterations)),
     )
 
 
@@ -114,13 +142,22 @@ def foot(target, found):
     done = [run for line in found for run in line.done]
     if not done:
         return ["Nothing of it was run."]
+    best = proposed(found)
+    against = best.row.method if best else PROPOSED
+    more = [" " + ENSEMBLES] if target.ensembles else []
     engines = sorted({engine(run.record) for run in done})
     hardware = sorted({run.record.get("hardware", "not recorded") for run in done})
     return [
         f"Measured: {target.measure} of the last iterate on the test set, mean, standard deviation and number of nets; the best "
         "test beside it was used for nothing. p: two-sided Welch t-test of the last iterates against the proposed method, "
-        f"{TITLES[PROPOSED]}. Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}."
+        f"{TITLES[against]}. Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}.{''.join(more)}"
     ]
+
+
+ENSEMBLES = (
+    "Ensemble: the class of the largest mean of the three nets' softmax outputs. Iterations: of all nets, stages that they share "
+    "once, without the teacher's."
+)
 
 
 def engine(record):
@@ -138,6 +175,7 @@ def as_csv(name, measure, found):
         *(f"paper_net{n}" for n in nets), "paper_mean",
         *(f"net{n}_last" for n in nets), *(f"net{n}_best" for n in nets),
         "n", "mean_last", "sd_last", "difference", "mean_best", "sd_best", "p_welch",
+        "paper_ensemble", "ensemble", "paper_iterations", "iterations",
         "scale", "seed", "engine", "settings", "folders",
     )  # fmt: skip
     stream = io.StringIO()
@@ -154,6 +192,7 @@ def as_csv(name, measure, found):
                 *reported, row.reported_mean, *last, *pad, *best, *pad,
                 len(line.done), *_mean_and_sd(line.values()), line.difference, *_mean_and_sd(line.values("best")),
                 _p_against_proposed(line, found),
+                row.ensemble, line.ensemble, row.iterations, line.iterations,
                 *((condition.scale, condition.seed, condition.engine, " ".join(condition.settings)) if condition else [None] * 4),
                 " ".join("/".join(run.folder.parts[-3:]) for run in line.done),
             ]
@@ -232,4 +271,10 @@ def comparison_markdown(experiment, found):
 def iterations(line):
     """What one net costs, without the teacher's training (the teacher's row: with it); unscaled where it was not run."""
     stage = line.done[0].stage if line.done else line.row.stages(1)[0]
-    return sum(s.iterations for s in plans.lineage(stage) if s.kind != "teacher" or stage.kind == "teacher")
+    return all_iterations([stage])
+
+
+def all_iterations(stages):
+    """Of the last stages of several nets with all that they need, each once, without the teacher that they learn from."""
+    needed = dict.fromkeys(one for last in stages for one in plans.lineage(last))
+    return sum(one.iterations for one in needed if one.kind != "teacher" or one in stages)

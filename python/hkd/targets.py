@@ -21,6 +21,9 @@ TITLES = {
     "fsp": "FSP",
     "fsp-permuted": "FSP, teacher permuted",
     "fsp-sequential": "FSP step by step",
+    "fitnet": "FitNet",
+    "fitnet-3": "FitNet with three hints",
+    "continued": "teacher trained on",
     "dense-concurrent": "dense flow at once",
     "dense-flow": "dense flow step by step",
     "dense-flow-cumulative": "dense flow step by step, cumulative",
@@ -39,7 +42,8 @@ class Row:
     """One row of a table, one bar or curve of a figure: a method of an experiment.
 
     reported: what the paper states of nets 1 to 3, () where it states none; reported_mean: their mean, or the only number
-    that it states, or None. In the unit of the target.
+    that it states, or None. In the unit of the target; as is ensemble, of the three nets together. iterations: what it states
+    of all three.
     """
 
     heading: str
@@ -47,12 +51,16 @@ class Row:
     method: str
     reported: tuple[float, ...] = ()
     reported_mean: float | None = None
+    ensemble: float | None = None
+    iterations: int | None = None
 
     def stages(self, nets, scale=1.0, seed=1):
-        """The last stage of the method for nets 1 to `nets`: what Pc is measured on. The teacher is one for all."""
+        """The last stage of the method for nets 1 to `nets`: what Pc is measured on. The teacher is one for all; where the paper
+        reports three, the second and third are further ones, which teach nobody."""
         chosen = experiments.experiment(self.experiment)
         if not self.method:
-            return [plans.stage(chosen, "", "teacher", scale=scale, seed=seed)]
+            several = range(1, nets + 1) if self.reported else (1,)
+            return [plans.stage(chosen, "", "teacher", net=net, scale=scale, seed=seed) for net in several]
         last = METHODS[self.method][-1]
         return [
             plans.stage(chosen, self.method, last.kind, last.step or None, net=net, scale=scale, seed=seed)
@@ -72,18 +80,21 @@ class Row:
 @dataclass(frozen=True)
 class Target:
     """A table or figure. measure: Pc (accuracy) or Pe (error = 100 - Pc), in percent. form: table, bars, curves (test loss
-    and accuracy of stage 2), hint losses or weights (of hint-dynamic KD)."""
+    and accuracy of stage 2), hint losses, weights (of hint-dynamic KD) or fast (accuracy over the iterations of two schedules).
+    ensembles: whether it reports them, with the iterations of all nets."""
 
     name: str
     title: str
     measure: str
     form: str
     rows: tuple[Row, ...]
+    ensembles: bool = False
 
     @property
     def label(self):
-        """Table 1, Figure 4."""
-        return re.sub(r"(\d+)", r" \1", self.name).capitalize()
+        """Table 1, Figure 4; FSP Table 1 where it is not the ETRI paper's."""
+        *paper_of, name = re.sub(r"(\d+)", r" \1", self.name).split("-")
+        return " ".join([*map(str.upper, paper_of), name.capitalize()])
 
     def stages(self, nets, scale=1.0, seed=1):
         """The stages that it is measured on; each needs its plans.lineage too."""
@@ -136,6 +147,40 @@ def _regressor_table(name, title, experiment, reported, plain, plain_reported):
     return Target(
         name, title, "Pc", "table", (_alone(experiment, "", "Pc"), _alone(experiment, "baseline", "Pc"), *rows)
     )
+
+
+def _fsp_nets_table(name, title, experiment, reported, headings):
+    """FSP's tables 1 and 2: three nets of each, their ensemble, their iterations."""
+    rows = (
+        Row(heading, experiment, method, r.Pc, round(statistics.mean(r.Pc), 4), r.ensemble, r.iterations)
+        for (method, r), heading in zip(reported.items(), headings, strict=True)
+    )
+    return Target(name, title, "Pc", "table", tuple(rows), ensembles=True)
+
+
+def _fsp_small_table(name, title, experiment, reported):
+    """FSP's tables 3 and 4: one number of each."""
+    e = experiments.experiment(experiment)
+    layers = {"": f", {e.teacher.depth} layers", "baseline": f", {e.student.depth} layers"}
+    rows = (
+        Row(TITLES[method] + layers.get(method, ""), experiment, method, (), value)
+        for method, value in reported.items()
+    )
+    return Target(name, title, "Pc", "table", tuple(rows))
+
+
+def _fast(name, title, experiment, fast):
+    """FSP's figure 3: the whole schedule, `experiment`, and a third of it, `fast`, each without and with FSP before it."""
+    rows = [
+        Row(f"{words} {experiments.experiment(e).max_iter:,} iterations", e, method)
+        for e, method, words in (
+            (experiment, "", "teacher's network alone,"),
+            (experiment, "fsp", "FSP, then"),
+            (fast, "baseline", "teacher's network alone,"),
+            (fast, "fsp", "FSP, then"),
+        )
+    ]
+    return Target(name, title, "Pc", "fast", tuple(rows))
 
 
 _TARGETS = (
@@ -195,6 +240,36 @@ _TARGETS = (
         ("hint-kd", "concurrent", PROPOSED),
         paper.FIGURE_10,
     ),
+    _fsp_nets_table(
+        "fsp-table1",
+        "CIFAR-10, 26 to 26 layers: fast optimisation",
+        "cifar10-r26-r26-21k",
+        paper.FSP_TABLE_1,
+        (
+            "teacher",
+            "Teacher*: alone, a third of the iterations",
+            "teacher trained on",
+            "1-loss FitNet*",
+            "3-loss FitNet*",
+            "Student*: FSP",
+            "Student* with dagger: FSP, teacher permuted",
+        ),
+    ),
+    _fsp_nets_table(
+        "fsp-table2",
+        "CIFAR-100 without augmentation, 32 to 32 layers, four times as wide: fast optimisation",
+        "cifar100-r32-r32-noaug-21k",
+        paper.FSP_TABLE_2,
+        ("teacher", "Teacher*: alone, a third of the iterations", "FitNet*", "Student*: FSP"),
+    ),
+    _fsp_small_table("fsp-table3", "CIFAR-10, 26 to 8 layers", "cifar10-r26-r8", paper.FSP_TABLE_3),
+    _fsp_small_table(
+        "fsp-table4",
+        "CIFAR-100 without augmentation, 32 to 14 layers, four times as wide",
+        "cifar100-r32-r14-noaug",
+        paper.FSP_TABLE_4,
+    ),
+    _fast("fsp-figure3", "CIFAR-10, 26 to 26 layers: fast optimisation", "cifar10-r26-r26", "cifar10-r26-r26-21k"),
 )
 TARGETS = {target.name: target for target in _TARGETS}
 
@@ -212,7 +287,8 @@ WEIGHTS = {target.name: target for target in map(_weights, experiments.EXPERIMEN
 
 def reported_pc(experiment, method):
     """The mean Pc that the paper reports of a method, in the first table or figure that states it; or None."""
-    if method in ("", "baseline"):
+    e = experiments.experiment(experiment)
+    if method in ("", "baseline") and not (e.tag or e.student_tag):
         return _alone(experiment, method, "Pc").reported_mean
     rows = (
         (t, row) for t in TARGETS.values() for row in t.rows if (row.experiment, row.method) == (experiment, method)

@@ -16,7 +16,7 @@ import subprocess
 import time
 from dataclasses import asdict
 
-from hkd import devices, engines, paper, parallel, records, solvers
+from hkd import devices, engines, ensembles, paper, parallel, records, solvers
 from hkd.cli import IMAGE, ROOT, UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
@@ -93,6 +93,7 @@ class Training:
         self.engine = engines.label(job.engine, job.precision, len(job.gpus))
         self.engines = []  # of earlier sessions
         self.dynamic = None  # beside the loop of hint-dynamic KD
+        self.answers = ensembles.Answers()  # of the last test
 
     def run(self):
         started = time.monotonic()
@@ -146,6 +147,8 @@ class Training:
             note.get("engines", ["caffe"]),
         )
         kept = [line for line in records.read_log(self.folder) if line["iteration"] <= done]
+        if done == self.stage.iterations:  # the last test is made again, for its answers
+            kept = [line for line in kept if "test_loss" not in line or line["iteration"] < done]
         write_whole(self.log_path, "".join(json.dumps(line) + "\n" for line in kept))
         self.tested = max((line["iteration"] for line in kept if "test_loss" in line), default=None)
         print(f"  resumed at iteration {done:,} of {self.stage.iterations:,}", flush=True)
@@ -206,12 +209,15 @@ class Training:
         net.share_with(self.solver.net)
         names = [name for name in (*self.losses, "accuracy") if name in net.blobs]
         sums = dict.fromkeys(names, 0.0)
+        self.answers = ensembles.Answers()
         for _ in range(self.parameter.test_iter[0]):
             if self.stop.number:
                 return None
             net.forward()
             for name in names:
                 sums[name] += float(net.blobs[name].data)
+            if "accuracy" in names:
+                self.answers.add(net)
         means = {name: total / self.parameter.test_iter[0] for name, total in sums.items()}
         result = {"test_loss": self._total(means)}
         if len(self.losses) > 1:
@@ -268,6 +274,7 @@ class Training:
             finals[HISTORY] = HISTORY
         for name, final in finals.items():
             write_whole(self.folder / final, (snapshot / name).read_bytes())
+        self.answers.write(self.folder)
         records.write_record(self.folder, self._record())
         shutil.rmtree(self.snapshots.folder)
 
@@ -276,6 +283,8 @@ class Training:
         tests = [line for line in records.read_log(self.folder) if "Pc" in line]
         best = max(tests, key=lambda line: line["Pc"], default=None)
         last = [line for line in records.read_log(self.folder) if "test_loss" in line][-1]
+        made = [*records.FILES, records.FINAL, records.LOG, *([ensembles.FILE] if tests else [])]
+        made += [HISTORY] if self.dynamic and self.dynamic.keeps_history else []
         return {
             "stage": stage.name,
             "experiment": stage.experiment.name,
@@ -299,8 +308,8 @@ class Training:
             "hardware": devices.hardware(self.job.device),
             "settings": {
                 key: value
-                for key, value in asdict(stage.experiment).items()
-                if key not in ("name", "reported_in", "methods")
+                for key, value in asdict(stage.settled).items()
+                if key not in ("name", "reported_in", "methods", "tag", "student_tag", "teacher_schedule")
             },
             "parents": {
                 role: {"stage": parent.name, records.FINAL: self.parents[role]}
@@ -310,8 +319,7 @@ class Training:
             "digests": {
                 "stage": self.digest,
                 "pixels": self.manifest.pixels,
-                **{name: sha256(self.folder / name) for name in (*records.FILES, records.FINAL, records.LOG)},
-                **{name: sha256(self.folder / name) for name in (HISTORY,) if (self.folder / name).exists()},
+                **{name: sha256(self.folder / name) for name in made},
             },
             "versions": versions(self.job.engine),
         }

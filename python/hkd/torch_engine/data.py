@@ -28,7 +28,8 @@ class Feed:
         only(layer.data_param, ("source", "batch_size", "backend"), where)
         only(layer.transform_param, ("mirror", "crop_size", "mean_file"), where)
         one_of(layer.data_param.backend, (caffe_pb2.DataParameter.LMDB,), where, "backend")
-        self.phase, self.seed = phase, random_seed
+        # A layer may have a phase of its own (net.cpp, Init).
+        self.phase, self.seed = layer.phase if layer.HasField("phase") else phase, random_seed
         self.batch = layer.data_param.batch_size
         self.images, self.labels = read_lmdb(layer.data_param.source)
         self.crop, self.mirror = layer.transform_param.crop_size, layer.transform_param.mirror

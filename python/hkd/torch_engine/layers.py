@@ -192,6 +192,12 @@ def crop(p, w, x):
     return x[0][(slice(None),) * p.axis + tuple(slice(size) for size in x[1].shape[p.axis :])]
 
 
+@layer("Parameter", "parameter_param", "shape", blobs=lambda p, x: [(tuple(p.shape.dim), 0.0)])
+def parameter(p, w, x):
+    """The blob itself: it shows what a later layer makes of it (parameter_layer.hpp)."""
+    return w[0]
+
+
 @layer("DummyData", "dummy_data_param", "shape")
 def dummy_data(p, w, x):
     return torch.zeros(*p.shape[0].dim)

@@ -89,6 +89,8 @@ class Net:
             shapes = [tuple(shape.dim) for shape in layer.input_param.shape]
             self.inputs |= dict(zip(layer.top, (torch.zeros(shape) for shape in shapes), strict=True))
             return Built(layer, layers.Kind(None, "", ()))
+        if layer.HasField("phase"):
+            one_of(layer.phase, (self.phase,), where, "phase")
         kind = layers.KINDS.get(layer.type)
         if kind is None:
             raise UserError(f"{where}: the torch engine has no layer type {layer.type}")
@@ -96,14 +98,14 @@ class Net:
         if kind.message:
             only(getattr(layer, kind.message), kind.fields, where)
         for spec in layer.param:
-            only(spec, ("lr_mult", "decay_mult"), where)
+            only(spec, ("name", "lr_mult", "decay_mult"), where)
         for rule in layer.include:
             only(rule, ("phase",), where)
         return Built(layer, kind)
 
     def _infer(self, random_seed):
         """One pass over tensors without content: shapes of the blobs, parameter blobs from their fillers."""
-        shapes = {name: tensor.to("meta") for name, tensor in self.inputs.items()}
+        shapes, shared = {name: tensor.to("meta") for name, tensor in self.inputs.items()}, {}
         for b in self.built:
             if b.layer.type == "Data":
                 found = (
@@ -117,11 +119,15 @@ class Net:
             if missing:
                 raise UserError(f"layer {b.layer.name}: no layer before it has a top {missing[0]}")
             x = [shapes[name] for name in b.layer.bottom]
-            wanted = b.kind.blobs(b.own, x[0]) if x else []
+            wanted = b.kind.blobs(b.own, x[0] if x else None)
             b.blobs = [
                 _filled(shape, filler, random_seed, f"{b.layer.name} {i}").to(self.device)
                 for i, (shape, filler) in enumerate(wanted)
             ]
+            for i, spec in enumerate(b.layer.param):
+                if spec.name:  # two blobs of one name are one (net.cpp, AppendParam)
+                    b.blobs[i] = shared.setdefault(spec.name, b.blobs[i])
+                    one_of(tuple(b.blobs[i].shape), (wanted[i][0],), f"layer {b.layer.name}", f"shape of {spec.name}")
             b.rates = _rates(b)
             for blob, (lr, _) in zip(b.blobs, b.rates, strict=True):
                 blob.requires_grad_(lr != 0 and self.phase == TRAIN)

@@ -113,10 +113,13 @@ class Solver:
         self.test_nets[0].changed()
 
     def _history(self):
-        """(blob, its part of the momentum vector or None) for every parameter blob, in Caffe's order."""
-        at = 0
+        """(blob, its part of the momentum vector or None) for every parameter blob, in Caffe's order; one that layers share, once."""
+        at, seen = 0, set()
         for b in self.net.built:
             for blob, (lr, _) in zip(b.blobs, b.rates, strict=True):
+                if id(blob) in seen:
+                    continue
+                seen.add(id(blob))
                 if lr:
                     yield blob, self.momenta[at : at + blob.numel()].view(blob.shape)
                     at += blob.numel()
