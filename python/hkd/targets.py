@@ -82,7 +82,9 @@ class Target:
 
     @property
     def label(self):
-        """Table 1, Figure 4."""
+        """Table 1, Figure 4; a figure that no paper has by its name."""
+        if self.form == "weights":
+            return self.name
         return re.sub(r"(\d+)", r" \1", self.name).capitalize()
 
     def stages(self, nets, scale=1.0, seed=1):

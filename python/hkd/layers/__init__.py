@@ -1,5 +1,6 @@
-"""Layers that BVLC Caffe does not have, as Python layers. They run on the CPU, also in a network on a GPU, and need this
-project's python/ folder on PYTHONPATH: run_stage.py sees to it, `caffe train` has to be told.
+"""Layers that BVLC Caffe does not have, as Python layers. They run on the CPU, also in a network on a GPU, and need
+this project's python/ folder on PYTHONPATH: run_stage.py sees to it. They import pycaffe, so a program that holds
+another copy of Caffe, as our build's `caffe` does, cannot load them.
 
     fsp.py               the FSP matrix of two maps
     instance_weights.py  the weights of each image's hint losses, from
