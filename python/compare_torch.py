@@ -14,7 +14,7 @@ if __name__ == "__main__":
     use_project_python()
     os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log would bury the table
 
-from hkd import data, experiments, methods, plans, torch_engine
+from hkd import data, experiments, hint_dynamic, methods, plans, torch_engine
 from hkd.data import shown
 from hkd.files import write_whole
 
@@ -60,6 +60,8 @@ def main():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
     if options.export:
         return export_student(options, stage, folder)
+    if stage.kind == "dynamic":
+        hint_dynamic.check(stage, "torch", ())
     from hkd import parity
 
     found = parity.compare(stage, folder, manifest, options.iterations, options.weights)

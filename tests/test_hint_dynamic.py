@@ -1,6 +1,7 @@
 """Hint-dynamic KD: its layer and losses in Caffe, the meta-gradient against differences of the meta loss, training,
 kills."""
 
+import importlib.util
 import json
 import os
 import random
@@ -601,6 +602,23 @@ def test_other_engines_and_several_gpus_are_refused():
     with pytest.raises(UserError, match=r"one GPU or the CPU.*--gpu N"):
         hint_dynamic.check(stage, "caffe", (0, 1))
     hint_dynamic.check(stage, "caffe", (0,))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
+def test_no_command_starts_the_torch_engine_with_it(indexed, tmp_path):
+    words = words_of(indexed, tmp_path, "hint-dynamic", "--engine", "torch")
+    one_line(command(RUN, *words), "method hint-dynamic needs Caffe")
+    words = (
+        "--experiment",
+        "fashion-mnist-r14-r8",
+        "--data",
+        indexed,
+        "--method",
+        "hint-dynamic",
+        "--stage",
+        "dynamic",
+    )
+    one_line(command("python/compare_torch.py", *words), "method hint-dynamic needs Caffe")
 
 
 @pytest.mark.parametrize(

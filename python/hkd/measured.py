@@ -1,7 +1,7 @@
 """The measured results that are kept with the project: from the records under `records/` every other file of the folder.
 
-records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record.json and log.jsonl of every stage
-that was finished. ENGINE is what the record says. Tables, figures, claims and the report are of one engine, the main one; the
+records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record, log and answers on the test set of
+every stage that was finished. ENGINE is what the record says. Tables, figures, claims and the report are of one engine, the main one; the
 others are compared with it.
 """
 
@@ -10,14 +10,14 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from hkd import cells, claims, experiments, figures, records, report, tables
+from hkd import cells, claims, ensembles, experiments, figures, records, report, tables
 from hkd.cli import UserError
 from hkd.data import shown
 from hkd.files import write_whole
 from hkd.tables import DASH, Line
 from hkd.targets import TARGETS, TITLES, Row
 
-KEPT = ("record.json", records.LOG)
+KEPT = ("record.json", records.LOG, ensembles.FILE)
 MAIN = "torch"  # by default: on a CPU the fastest
 PLAIN = cells.Choice(settings=())  # the paper's settings
 
@@ -36,7 +36,8 @@ def collect(runs, folder):
             raise UserError(f"{shown(kept)} has another record than {shown(path.parent)}: delete the one that is wrong")
         kept.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
-            shutil.copyfile(path.parent / name, kept / name)
+            if (path.parent / name).exists():
+                shutil.copyfile(path.parent / name, kept / name)
         found += 1
     if not found:
         raise UserError(

@@ -92,7 +92,9 @@ class Target:
 
     @property
     def label(self):
-        """Table 1, Figure 4; FSP Table 1 where it is not the ETRI paper's."""
+        """Table 1, Figure 4; FSP Table 1 where it is not the ETRI paper's; a figure that no paper has by its name."""
+        if self.form == "weights":
+            return self.name
         *paper_of, name = re.sub(r"(\d+)", r" \1", self.name).split("-")
         return " ".join([*map(str.upper, paper_of), name.capitalize()])
 
