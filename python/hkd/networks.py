@@ -75,9 +75,10 @@ def fsp(experiment, flows, feed, permuted_by=None):
     """Stage 1 of FSP (equation 2): the squared distance of teacher's and student's FSP matrices, for each of `flows`, pairs of
     nodes (0: the first convolution; 1, 2, 3: the ends of the stacks); both networks are cut above the last of them.
 
-    permuted_by: a random seed for an order of the teacher's channels of its own; None: as they are. Raises UserError, naming
-    both layers, where the widths differ.
+    permuted_by: a random seed for an order of the teacher's channels of its own; None: as they are. Raises UserError where the
+    widths differ (check_flows).
     """
+    check_flows(experiment, flows)
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed, label=False)
     last = max(node for _, node in flows)
@@ -91,7 +92,6 @@ def fsp(experiment, flows, feed, permuted_by=None):
     orders = _orders(experiment, permuted_by)
     for first, end in flows:
         name = f"fsp{first}{end}"
-        _refuse_other_widths(experiment, first, end)
         matrices = {}
         for prefix, architecture in (("", experiment.student), (TEACHER, experiment.teacher)):
             modules = _flow_modules(experiment, architecture, first, end)
@@ -108,8 +108,14 @@ def fsp(experiment, flows, feed, permuted_by=None):
     return _network(f"{experiment.pair} FSP {written}", n, test_data)
 
 
+def check_flows(experiment, flows):
+    """Raises UserError, naming both layers, where teacher and student differ in width: FSP matrices can be compared only where
+    both networks have the same channels."""
+    for first, end in flows:
+        _refuse_other_widths(experiment, first, end)
+
+
 def _refuse_other_widths(experiment, first, end):
-    """FSP matrices can be compared only where both networks have the same channels."""
     described = []
     for prefix, architecture in ((TEACHER, experiment.teacher), ("", experiment.student)):
         modules = _flow_modules(experiment, architecture, first, end)
@@ -162,7 +168,9 @@ def _orders(experiment, random_seed):
 
 
 def kd(experiment, feed, lambda_kd):
-    """Stage 2 (equation 2): cross entropy plus lambda_kd times the softened cross entropy, accuracy of the student."""
+    """Stage 2 (equation 2): cross entropy plus lambda_kd times the softened cross entropy, accuracy of the student. Raises
+    UserError where their classes differ (check_classes)."""
+    check_classes(experiment)
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
     target = _logits(n, experiment, _teacher(experiment), experiment.teacher)
@@ -172,6 +180,16 @@ def kd(experiment, feed, lambda_kd):
     losses.soft_cross_entropy(n, "soft", logits, target, experiment.tau, weight, experiment.facts.classes)
     accuracy(n, logits)
     return _network(f"{experiment.pair} KD", n, test_data)
+
+
+def check_classes(experiment):
+    """Raises UserError where teacher and student have different classes: KD compares their outputs class by class."""
+    if experiment.teacher_dataset:
+        theirs, own = experiment.of_teacher.facts.title, experiment.facts.title
+        raise UserError(
+            f"{experiment.name}: KD compares teacher and student class by class, and the classes of {theirs} are not those of "
+            f"{own}: choose a --method without KD, for example fsp or layerwise-ce"
+        )
 
 
 def deploy(experiment, architecture):

@@ -60,7 +60,9 @@ class Stage:
         return found
 
     def _sibling(self, method, index):
-        shared = index < 0 or METHODS[method][index].shared
+        if index < 0:
+            return Stage(self.experiment.of_teacher, "", -1, 0, self.scale, self.seed)
+        shared = METHODS[method][index].shared
         return Stage(self.experiment, method, index, 0 if shared else self.net, self.scale, self.seed)
 
     @property
@@ -168,6 +170,13 @@ class Stage:
 
     # --- files --------------------------------------------------------------------------------------------------------
 
+    def check(self):
+        """Raises UserError where its network cannot be, without building it: widths or classes that do not fit."""
+        if self.kind == "fsp":
+            networks.check_flows(self.experiment, self.part.flows)
+        if self.kind == "kd":
+            networks.check_classes(self.experiment)
+
     def network(self, data_folder, test_images):
         """Its NetParameter, reading LMDBs under `data_folder`."""
         e = replace(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
@@ -250,7 +259,7 @@ def stage(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
     if kind == "teacher":
         if step is not None:
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
-        return Stage(experiment, "", -1, 0, scale, seed)
+        return Stage(experiment.of_teacher, "", -1, 0, scale, seed)
     index = methods.find(method, kind, step)
     return Stage(experiment, method, index, 0 if METHODS[method][index].shared else net, scale, seed)
 

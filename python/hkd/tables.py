@@ -112,14 +112,20 @@ def _columns(target, line, found):
 def foot(target, found):
     """What a reader has to know about the numbers above."""
     done = [run for line in found for run in line.done]
+    left_out = [words for reason in target.left_out for words in ("", f"Left out: {reason}.")]
     if not done:
-        return ["Nothing of it was run."]
+        return ["Nothing of it was run.", *left_out]
     engines = sorted({engine(run.record) for run in done})
     hardware = sorted({run.record.get("hardware", "not recorded") for run in done})
+    tested = (
+        f" p: two-sided Welch t-test of the last iterates against the proposed method, {TITLES[PROPOSED]}."
+        if proposed(found)
+        else ""
+    )
     return [
         f"Measured: {target.measure} of the last iterate on the test set, mean, standard deviation and number of nets; the best "
-        "test beside it was used for nothing. p: two-sided Welch t-test of the last iterates against the proposed method, "
-        f"{TITLES[PROPOSED]}. Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}."
+        f"test beside it was used for nothing.{tested} Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}.",
+        *left_out,
     ]
 
 
@@ -200,7 +206,7 @@ def comparison(experiment, runs):
         reported = targets.reported_pc(experiment, method)
         row = Row(title, experiment, method, (), reported)
         line = Line(row, tuple(runs.cell(title, row.stages(NETS))), "Pc")
-        if line.done or method in ALWAYS:
+        if line.done or (method in ALWAYS and not targets.why_not(experiment, method)):
             found.append(line)
     return found
 
@@ -211,8 +217,9 @@ def comparison_markdown(experiment, found):
     notes = [note for line in found for run in line.done for note in run.condition.notes()]
     scales = [note.removeprefix("scale ") for note in dict.fromkeys(notes) if note.startswith("scale ")]
     scaled = f", every number of iterations x {' and '.join(scales)}: not comparable with the paper's" if scales else ""
+    transferred = f", teacher of {e.of_teacher.facts.title}" if e.teacher_dataset else ""
     rows = [
-        f"### {e.facts.title}, {e.teacher.depth} -> {e.student.depth} layers{scaled}",
+        f"### {e.facts.title}, {e.teacher.depth} -> {e.student.depth} layers{transferred}{scaled}",
         "",
         "| | layers | iterations | Pc last (%) | Pc best (%) | n | paper (%) |",
         "|---|---|---|---|---|---|---|",

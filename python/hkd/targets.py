@@ -5,6 +5,7 @@ import statistics
 from dataclasses import dataclass
 
 from hkd import experiments, paper, plans
+from hkd.cli import UserError
 from hkd.methods import METHODS
 
 PROPOSED = "layerwise"
@@ -18,6 +19,7 @@ TITLES = {
     "sl-resnet": "SL-ResNet",
     "sl-resnet-kd": "SL-ResNet with KD",
     "layerwise": "layer-wise hints, then KD",
+    "layerwise-ce": "layer-wise hints, then cross entropy",
     "fsp": "FSP",
     "fsp-permuted": "FSP, teacher permuted",
     "fsp-sequential": "FSP step by step",
@@ -67,18 +69,21 @@ class Row:
 @dataclass(frozen=True)
 class Target:
     """A table or figure. measure: Pc (accuracy) or Pe (error = 100 - Pc), in percent. form: table, bars, curves (test loss
-    and accuracy of stage 2) or hint losses."""
+    and accuracy of stage 2) or hint losses. called: its name in words, where `name` is not Table or Figure with a number.
+    left_out: which methods are not in it, and why."""
 
     name: str
     title: str
     measure: str
     form: str
     rows: tuple[Row, ...]
+    called: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def label(self):
         """Table 1, Figure 4."""
-        return re.sub(r"(\d+)", r" \1", self.name).capitalize()
+        return self.called or re.sub(r"(\d+)", r" \1", self.name).capitalize()
 
     def stages(self, nets, scale=1.0, seed=1):
         """The stages that it is measured on; each needs its plans.lineage too."""
@@ -91,7 +96,7 @@ class Target:
 def _alone(experiment, method, measure):
     """The row of the teacher (method '') or of the student alone ('baseline')."""
     e = experiments.experiment(experiment)
-    architecture = e.student if method else e.teacher
+    e, architecture = (e, e.student) if method else (e.of_teacher, e.teacher)
     Pc = paper.BASELINE_PC.get((e.dataset, architecture.depth, architecture.width))
     value = Pc if Pc is None or measure == "Pc" else round(100 - Pc, 2)
     width = "" if architecture.width == paper.STACK_WIDTHS[0] else f" of width {architecture.width}"
@@ -192,6 +197,16 @@ _TARGETS = (
     ),
 )
 TARGETS = {target.name: target for target in _TARGETS}
+
+
+def why_not(experiment, method):
+    """Why a method cannot be run on an experiment, in the words of the error that it ends in; None where it can."""
+    try:
+        for stage in plans.lineage(Row("", experiment, method).stages(1)[0]):
+            stage.check()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def reported_pc(experiment, method):

@@ -284,7 +284,7 @@ class Training:
                 if key not in ("name", "reported_in", "methods")
             },
             "parents": {
-                role: {"stage": parent.name, records.FINAL: self.parents[role]}
+                role: {"dataset": parent.experiment.dataset, "stage": parent.name, records.FINAL: self.parents[role]}
                 for role, parent in stage.parents.items()
             },
             "official_data": self.manifest.official,

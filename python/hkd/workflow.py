@@ -18,7 +18,7 @@ DONE = ".finished"
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of `--config`. experiments: names with commas, default all of the paper's; set: settings as --set takes
+    """The keys of `--config`. experiments: names with commas, default all of experiments.EXPERIMENTS; set: settings as --set takes
     them, with spaces."""
 
     scale: float = 1.0
@@ -86,7 +86,7 @@ class Workflow:
             if rows:
                 found[name] = replace(target, rows=rows).stages(s.nets, s.scale, s.seed)
         for name in s.experiments or experiments.EXPERIMENTS:
-            rows = (targets.Row("", name, m) for m in ("", "baseline", *experiments.EXPERIMENTS[name].methods))
+            rows = (targets.Row("", name, m) for m in ("", "baseline", *experiments.named(name).methods))
             found[name] = [stage for row in rows for stage in row.stages(s.nets, s.scale, s.seed)]
         return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
 
@@ -127,7 +127,8 @@ class Workflow:
     def inputs(self, folder):
         """What must be there before a stage is trained: its data set, and its parents."""
         stage = self.stages[folder]
-        return [self.manifest(stage.experiment.dataset), *map(self.marker, stage.parents.values())]
+        datasets = dict.fromkeys(needed.experiment.dataset for needed in plans.lineage(stage))
+        return [*map(self.manifest, datasets), *map(self.marker, stage.parents.values())]
 
     def manifest(self, dataset):
         return f"{self.settings.data}/{dataset}/manifest.json"
@@ -144,7 +145,10 @@ class Workflow:
         words += ["--net", str(stage.net)] if stage.net else []
         words += ["--scale", experiments.number_text(stage.scale), "--seed", str(stage.seed), "--engine", s.engine]
         words += [word for change in s.set for word in ("--set", change)]
-        return shlex.join([*words, "--runs", s.runs, "--data", f"{s.data}/{stage.experiment.dataset}", "--wait"])
+        words += ["--runs", s.runs, "--data", f"{s.data}/{stage.experiment.dataset}"]
+        if stage.experiment.teacher_dataset:
+            words += ["--teacher-data", f"{s.data}/{stage.experiment.teacher_dataset}"]
+        return shlex.join([*words, "--wait"])
 
     def fingerprint(self, folder):
         """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update."""
