@@ -1,8 +1,9 @@
-"""The paper's tables and figures as data: which stages each is made of, and what the paper reports there."""
+"""The paper's tables and figures, and tables of all methods on one pair, as data: which stages each is made of, and what the
+paper reports there."""
 
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hkd import experiments, paper, plans
 from hkd.cli import UserError
@@ -196,7 +197,40 @@ _TARGETS = (
         paper.FIGURE_10,
     ),
 )
-TARGETS = {target.name: target for target in _TARGETS}
+# The pair of each data set, or of two, that every method is compared on.
+_ALL_METHODS = {
+    "all-cifar10": "cifar10-r14-r8",
+    "all-cifar100": "cifar100-r26-r8",
+    "all-mnist": "mnist-r32-r8",
+    "all-fashion-mnist": "fashion-mnist-r14-r8",
+    "all-svhn": "svhn-r14-r8",
+    "all-tiny-imagenet": "tiny-imagenet-r14-r8",
+    "all-cifar100-to-cifar10": "cifar100-to-cifar10-r14-r8",
+    "all-mnist-to-fashion-mnist": "mnist-to-fashion-mnist-r14-r8",
+}
+
+
+def _all_methods(name, experiment):
+    """Every method of METHODS on one pair, beside what a table above reports of it."""
+    e = experiments.experiment(experiment)
+    titles = list(dict.fromkeys((e.of_teacher.facts.title, e.facts.title)))
+    reasons, rows = {}, [_alone(experiment, "", "Pc"), _alone(experiment, "baseline", "Pc")]
+    if e.teacher_dataset:
+        rows[0] = replace(rows[0], heading=f"{rows[0].heading}, on {titles[0]}")
+    for method in METHODS:
+        if reason := why_not(experiment, method):
+            reasons.setdefault(reason, []).append(TITLES[method])
+        elif method != "baseline":
+            rows.append(_row(experiment, method, {method: _reported_nets(experiment, method)}))
+    return Target(
+        name,
+        f"{e.teacher.depth} to {e.student.depth} layers",
+        "Pc",
+        "table",
+        tuple(rows),
+        f"All methods, {' to '.join(titles)}",
+        tuple(f"{', '.join(titles)}: {reason}" for reason, titles in reasons.items()),
+    )
 
 
 def why_not(experiment, method):
@@ -207,6 +241,20 @@ def why_not(experiment, method):
     except UserError as error:
         return str(error)
     return None
+
+
+def _reported_nets(experiment, method):
+    """Pc of nets 1 to 3, or of their mean alone, in the first of the paper's tables and figures that states it; else ()."""
+    for target in _TARGETS:
+        for row in target.rows:
+            if (row.experiment, row.method) == (experiment, method) and row.reported_mean is not None:
+                nets = row.reported or (row.reported_mean,)
+                return nets if target.measure == "Pc" else tuple(round(100 - net, 2) for net in nets)
+    return ()
+
+
+ALL_METHODS = {name: _all_methods(name, experiment) for name, experiment in _ALL_METHODS.items()}
+TARGETS = {target.name: target for target in _TARGETS} | ALL_METHODS
 
 
 def reported_pc(experiment, method):
