@@ -5,6 +5,7 @@ python python/make_tables.py table1 figure9 --scale 0.01               some of i
 python python/make_tables.py --check                                   which of the paper's claims the records show
 python python/make_tables.py --cost --rate 20                          iterations, multiply-adds, hours of every target
 python python/make_tables.py --experiment fashion-mnist-r14-r8         the methods of one experiment side by side
+python python/make_tables.py --measured results/measured               what is kept with the project, from its records
 """
 
 import math
@@ -15,7 +16,7 @@ from hkd.cli import Parser, UserError, default_folder, did_you_mean, run, use_pr
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import cells, claims, cost, experiments, figures, report, tables
+from hkd import cells, claims, cost, experiments, figures, measured, report, tables
 from hkd.data import shown
 from hkd.files import write_whole
 from hkd.targets import TARGETS
@@ -27,6 +28,13 @@ def parser():
     p = Parser(description="The paper's tables, figures and claims, and a report, from records alone.")
     p.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all but the experiments")
     p.add_argument("--experiment", help="the methods of one experiment side by side: comparison.md and accuracy.png")
+    p.add_argument(
+        "--measured",
+        type=Path,
+        metavar="FOLDER",
+        help="make everything in FOLDER from FOLDER/records, where --collect put them",
+    )
+    p.add_argument("--collect", type=Path, metavar="RUNS", help="of --measured: first copy the records of RUNS there")
     p.add_argument("--check", action="store_true", help="print the table of claims")
     p.add_argument("--cost", action="store_true", help="print what every target costs")
     p.add_argument(
@@ -61,6 +69,10 @@ def main():
             raise did_you_mean(name, NAMES, "table or figure")
     if options.cost:
         return print_cost(options)
+    if options.measured:
+        return make_measured(options)
+    if options.collect:
+        raise UserError("--collect: say with --measured FOLDER where to")
     settings = None if options.set is None else tuple(options.set)
     experiments.experiment(options.experiment or experiments.DEFAULT, settings or ())
     runs = cells.Runs(options.runs, cells.Choice(options.scale, options.seed, options.engine, settings))
@@ -90,11 +102,16 @@ def made(name, runs):
     if name in experiments.EXPERIMENTS:
         found = tables.comparison(name, runs)
         return {f"{name}.md": tables.comparison_markdown(name, found), f"{name}.csv": tables.as_csv(name, "Pc", found)}
-    target = TARGETS[name]
-    if target.form == "table":
-        found = tables.lines(target, runs)
-        return {f"{name}.md": tables.markdown(target, found), f"{name}.csv": tables.as_csv(name, target.measure, found)}
-    return {f"{name}.{kind}": figures.rendered(figures.draw(target, runs), kind) for kind in ("svg", "png")}
+    return measured.rendered(TARGETS[name], runs)
+
+
+def make_measured(options):
+    if options.collect:
+        print(f"{measured.collect(options.collect, options.measured)} records from {shown(options.collect)}")
+    files = measured.pages(options.measured, options.engine or measured.MAIN)
+    measured.write(options.measured, files)
+    print(f"{len(files)} files in {shown(options.measured)}: {', '.join(files)}")
+    return 0
 
 
 def print_comparison(options, runs):

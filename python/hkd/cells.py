@@ -15,6 +15,9 @@ from hkd.data import shown
 from hkd.files import sha256
 from hkd.plans import Stage
 
+SET_ASIDE = re.compile(r"\.before-\d+$")
+"""The end of a folder's name that the driver set aside when its stage was trained again."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -89,8 +92,8 @@ class Runs:
         self._found, self._read = {}, {}
         for path in sorted(self.folder.glob("*/*/*/record.json")):
             stage = path.parent
-            if re.search(r"\.before-\d+$", stage.name):
-                continue  # set aside by the driver
+            if SET_ASIDE.search(stage.name):
+                continue
             key = (stage.parent.parent.name, stage.name.partition("+")[0])
             self._found.setdefault(key, []).append(stage)
 

@@ -1,0 +1,216 @@
+"""The measured results that are kept with the project: from the records under `records/` every other file of the folder.
+
+records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record.json and log.jsonl of every stage
+that was finished. ENGINE is what the record says. Tables, figures, claims and the report are of one engine, the main one; the
+others are compared with it.
+"""
+
+import shutil
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from hkd import cells, claims, experiments, figures, records, report, tables
+from hkd.cli import UserError
+from hkd.data import shown
+from hkd.files import write_whole
+from hkd.tables import DASH, Line
+from hkd.targets import TARGETS, TITLES, Row
+
+KEPT = ("record.json", records.LOG)
+MAIN = "torch"  # by default: on a CPU the fastest
+PLAIN = cells.Choice(settings=())  # the paper's settings
+
+
+def collect(runs, folder):
+    """Copies the records of every finished stage under `runs` to folder/records; returns their number. A stage that is there
+    already with another record is an error: nothing that was measured is replaced."""
+    found = 0
+    for path in sorted(Path(runs).glob("*/*/*/record.json")):
+        if cells.SET_ASIDE.search(path.parent.name):
+            continue
+        record = records.read_record(path.parent)
+        kept = Path(folder) / "records" / record.get("engine", "caffe") / Path(*path.parent.parts[-3:])
+        before = records.read_record(kept)
+        if before is not None and before != record:
+            raise UserError(f"{shown(kept)} has another record than {shown(path.parent)}: delete the one that is wrong")
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            shutil.copyfile(path.parent / name, kept / name)
+        found += 1
+    if not found:
+        raise UserError(
+            f"no finished stage in {shown(Path(runs))}: see run_stage.py --status --runs {shown(Path(runs))}"
+        )
+    return found
+
+
+def pages(folder, main):
+    """{file name: content} of what is made from folder/records, with `main` as the main engine. Raises UserError where there
+    is no record of it."""
+    folder = Path(folder) / "records"
+    plain = cells.Runs(folder / main, PLAIN)
+    made = {}
+    for target in TARGETS.values():
+        if target.form == "hint losses":
+            done = any(plain.of(stage) for row in target.rows for stage in row.hint_stages())
+        else:
+            done = any(line.done for line in tables.lines(target, plain) if line.row.method not in ("", "baseline"))
+        if done:
+            made |= rendered(target, plain)
+    for name in experiments.EXPERIMENTS:
+        found = tables.comparison(name, plain)
+        if any(line.done for line in found if line.row.method not in ("", "baseline")):
+            made[f"{name}.md"] = tables.comparison_markdown(name, found)
+            made[f"{name}.csv"] = tables.as_csv(name, "Pc", found)
+    verdicts = claims.check(plain)
+    made |= {"claims.md": claims.markdown(verdicts), "claims.csv": claims.as_csv(verdicts)}
+    made["softened-term.md"] = softened_term(folder / main)
+    made["engines.md"] = engines(folder, main)
+    made["runs.md"] = every_run(folder)
+    made["report.html"] = report.page(plain)
+    return made
+
+
+def rendered(target, runs):
+    """{file name: content} of a table or a figure (targets.Target) from `runs` (cells.Runs)."""
+    if target.form == "table":
+        found = tables.lines(target, runs)
+        csv = tables.as_csv(target.name, target.measure, found)
+        return {f"{target.name}.md": tables.markdown(target, found), f"{target.name}.csv": csv}
+    return {f"{target.name}.{kind}": figures.rendered(figures.draw(target, runs), kind) for kind in ("svg", "png")}
+
+
+def write(folder, files):
+    """Writes `files` into the folder, and takes away what an earlier time made there and this one does not."""
+    folder = Path(folder)
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in files:
+            path.unlink()
+    for name, content in files.items():
+        write_whole(folder / name, content)
+
+
+# --- what no table of a paper asks ----------------------------------------------------------------------------------------------
+
+
+def softened_term(folder):
+    """KD with the softened term as equation (2) has it, and multiplied by tau squared, as Markdown."""
+    rows = []
+    for name in experiments.EXPERIMENTS:
+        row = Row(TITLES["kd"], name, "kd")
+        for changes, words in (((), "lambda"), (("kd_tau_squared=true",), "lambda tau squared")):
+            runs = cells.Runs(folder, cells.Choice(settings=changes))
+            line = Line(row, tuple(runs.cell(f"softened term of {name}", row.stages(tables.NETS))), "Pc")
+            if line.done:
+                ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
+                losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
+                rows.append((name, words, *losses, tables.mean_sd(line.values()), str(len(line.done))))
+    return _markdown(
+        "KD with the weight of equation (2), and with tau squared",
+        ("experiment", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
+        rows,
+        "Mean ± standard deviation of the nets at their last iterate. The test loss is that of the log: hard term plus weight "
+        "times softened term; the two terms beside it are without weight. The axis of the paper's Figure 4 goes from 27.6 to 29.0.",
+    )
+
+
+_TEST_LOSSES = {"test_loss": "test loss", "test_hard": "hard term", "test_soft": "softened term"}
+
+
+def engines(folder, main):
+    """The same method in another engine, beside the nets of `main`, as Markdown."""
+    rows = []
+    mine = cells.Runs(folder / main, PLAIN)
+    for path in sorted(folder.iterdir()):
+        if path.name == main:
+            continue
+        theirs = cells.Runs(path, PLAIN)
+        for name in experiments.EXPERIMENTS:
+            for method in TITLES:
+                row = Row(TITLES[method], name, method)
+                other, own = (
+                    Line(row, tuple(runs.cell(f"{row.heading} of {name}", row.stages(tables.NETS))), "Pc")
+                    for runs in (theirs, mine)
+                )
+                if other.done:
+                    rows.append((name, row.heading, path.name, *_beside(other, own)))
+    return _markdown(
+        f"The same stages in another engine, beside {main}",
+        (
+            "experiment",
+            "method",
+            "engine",
+            "Pc (%), its nets",
+            f"Pc (%), nets of {main}",
+            "mean ± sd",
+            "difference",
+            "in sd",
+        ),
+        rows,
+        f"Difference: the other engine's mean less that of {main}; in sd: divided by the standard deviation of the nets of "
+        f"{main}. The engines draw other crops and mirrors, so that they differ as two nets do.",
+    )
+
+
+def _beside(other, own):
+    nets = [", ".join(f"{value:.2f}" for value in line.values()) or DASH for line in (other, own)]
+    if not own.done:
+        return (*nets, DASH, DASH, DASH)
+    difference = statistics.mean(other.values()) - statistics.mean(own.values())
+    spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
+    return (
+        *nets,
+        tables.mean_sd(own.values()),
+        f"{difference:+.2f}",
+        f"{difference / spread:+.1f}" if spread else DASH,
+    )
+
+
+def every_run(folder):
+    """Every record, one line a stage, as Markdown: nothing that was measured is left out."""
+    rows, seconds = [], defaultdict(float)
+    for path in sorted(folder.glob("*/*/*/*/record.json")):
+        r = records.read_record(path.parent)
+        name = r.get("engine", "caffe")
+        seconds[name] += r["seconds"]
+        Pc = (f"{r['Pc']['last']:.2f}", f"{r['Pc']['best']:.2f}") if r["Pc"] else (DASH, DASH)
+        rows.append(
+            (
+                "/".join(path.parent.parts[-3:]),
+                name,
+                f"{r['iterations']:,}",
+                *Pc,
+                f"{r['test_loss']:.4g}",
+                f"{r['seconds']:,.0f}",
+                str(r["sessions"]),
+                r["versions"]["hkd-caffe"] or "unknown",
+                r["digests"][records.FINAL][:12],
+            )
+        )
+    hours = ", ".join(f"{name} {total / 3600:.1f} hours" for name, total in sorted(seconds.items()))
+    return _markdown(
+        "Every run that was made",
+        (
+            "stage",
+            "engine",
+            "iterations",
+            "Pc last (%)",
+            "Pc best (%)",
+            "test loss",
+            "seconds",
+            "sessions",
+            "version",
+            "weights",
+        ),
+        rows,
+        f"{len(rows)} stages; {hours}, on shared cores. Sessions: how often it was started until it was finished. Version: "
+        f"the commit of this project. Weights: the head of the sha256 of {records.FINAL}.",
+    )
+
+
+def _markdown(title, heads, rows, below):
+    if not rows:
+        return f"### {title}\n\nNothing of it was run.\n"
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join([f"### {title}", "", *lines, "", below]) + "\n"

@@ -1,0 +1,117 @@
+"""The measured results kept with the project: made again from their records to the same bytes, and nothing left out."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from conftest import ROOT, command, one_line
+from hkd import measured, records
+
+MAKE = "python/make_tables.py"
+KEPT = ROOT / "results/measured"
+
+
+@pytest.fixture(scope="module")
+def collected(paper_runs, tmp_path_factory):
+    """The records of small runs of Caffe, collected, and what is made of them."""
+    folder = tmp_path_factory.mktemp("measured")
+    # These runs are of a smaller batch, which the paper's settings do not admit.
+    runs = shutil.copytree(paper_runs[0] / "runs", folder / "runs")
+    for path in runs.glob("*/*/*/record.json"):
+        record = records.read_record(path.parent)
+        plain = record["stage"].partition("+")[0]
+        settings = {**record["settings"], "batch": 128 if record["dataset"].startswith("cifar") else 64}
+        parents = {
+            role: {**parent, "stage": parent["stage"].partition("+")[0]} for role, parent in record["parents"].items()
+        }
+        records.write_record(path.parent, {**record, "stage": plain, "settings": settings, "parents": parents})
+        path.parent.rename(path.parent.with_name(plain))
+    out = folder / "measured"
+    done = command(MAKE, "--measured", out, "--collect", runs, "--engine", "caffe", check=0)
+    assert f"{len(list(runs.glob('*/*/*')))} records" in done.stdout
+    return out
+
+
+def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):
+    shutil.copytree(KEPT / "records", tmp_path / "records")
+    command(MAKE, "--measured", tmp_path, check=0)
+    made, kept = ({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} for folder in (tmp_path, KEPT))
+    assert list(made) and sorted(made) == sorted(kept)
+    assert [name for name in made if made[name] != kept[name]] == []
+
+
+def test_only_records_and_logs_are_kept():
+    names = {path.name for path in (KEPT / "records").rglob("*") if path.is_file()}
+    assert names == set(measured.KEPT)
+
+
+def test_every_record_is_in_the_list_of_runs(collected):
+    listed = (collected / "runs.md").read_text()
+    found = [records.read_record(path.parent) for path in collected.glob("records/*/*/*/*/record.json")]
+    assert len(found) == len([line for line in listed.splitlines() if line.startswith("| ")]) - 2
+    for record in found:
+        (line,) = [
+            line for line in listed.splitlines() if f"/{record['stage']} |" in line and record["dataset"] in line
+        ]
+        if record["Pc"]:
+            assert f"| {record['Pc']['last']:.2f} | {record['Pc']['best']:.2f} |" in line
+
+
+def test_tables_figures_claims_and_report_are_made(collected):
+    names = {path.name for path in collected.iterdir() if path.is_file()}
+    assert {"table1.md", "table4.csv", "figure7.svg", "figure9.png", "claims.md", "report.html", "engines.md"} <= names
+    assert "table2.md" not in names  # nothing of it was run
+    assert "Nothing of it was run" in (collected / "engines.md").read_text()  # one engine only
+
+
+def test_another_engine_stands_beside(collected, tmp_path):
+    folder = shutil.copytree(collected, tmp_path / "measured")
+    (one,) = folder.glob("records/caffe/cifar10/*/r14-r8-layerwise-kd-net1")
+    record = records.read_record(one)
+    there = folder / "records/torch" / one.relative_to(folder / "records/caffe")
+    shutil.copytree(one, there)
+    Pc = record["Pc"]["last"]
+    records.write_record(there, {**record, "engine": "torch", "Pc": {**record["Pc"], "last": Pc + 1}})
+    command(MAKE, "--measured", folder, "--engine", "caffe", check=0)
+    (line,) = [x for x in (folder / "engines.md").read_text().splitlines() if x.startswith("| cifar10-r14-r8")]
+    assert f"| torch | {Pc + 1:.2f} |" in line and "| +1.0" in line
+
+
+def test_a_record_that_is_there_is_not_replaced(collected, tmp_path):
+    folder = shutil.copytree(collected, tmp_path / "measured")
+    runs = shutil.copytree(folder / "records/caffe", tmp_path / "runs")
+    one = next(runs.glob("*/*/*/record.json")).parent
+    records.write_record(one, {**records.read_record(one), "seconds": 0.5})
+    one_line(
+        command(MAKE, "--measured", folder, "--collect", runs, "--engine", "caffe", check=2),
+        "has another record than",
+        one.name,
+    )
+
+
+def test_an_edited_number_is_refused(collected, tmp_path):
+    folder = shutil.copytree(collected, tmp_path / "measured")
+    (one,) = folder.glob("records/caffe/cifar10/*/r14-r8-layerwise-kd-net1/record.json")
+    record = json.loads(one.read_text())
+    record["Pc"]["last"] += 1
+    one.write_text(json.dumps(record))
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    one_line(command(MAKE, "--measured", folder, "--engine", "caffe", check=2), "edited", "r14-r8-layerwise-kd-net1")
+    assert before == {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def test_where_nothing_was_measured(tmp_path):
+    one_line(command(MAKE, "--measured", tmp_path, check=2), "records/torch")
+    (tmp_path / "runs").mkdir()
+    one_line(command(MAKE, "--measured", tmp_path, "--collect", tmp_path / "runs", check=2), "no finished stage")
+    one_line(command(MAKE, "--collect", tmp_path / "runs", check=2), "--measured")
+
+
+def test_the_tables_shown_in_the_readme_are_those_that_are_kept():
+    shown = re.findall(r"<!-- (results/measured/[\w.-]+) -->\n(.*?)\n\n", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown
+    for name, table in shown:
+        lines = (ROOT / name).read_text().splitlines()
+        assert table.splitlines() == [line for line in lines if line.startswith("|")], name
