@@ -5,6 +5,7 @@ SOURCE  ?=
 SCALE   ?= $(if $(filter cifar%,$(DATASET)),0.004,0.01)
 RUNS    ?= $(or $(HKD_RUNS),runs)
 OUT     ?= $(or $(HKD_RESULTS),results)/demo
+TABLES  ?= tables
 CONFIG  ?=
 BUILD   ?=
 CORES   ?= $(shell nproc)
@@ -55,7 +56,7 @@ demo: setup
 	$(py) python/make_tables.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --out $(OUT)
 
 tables: setup
-	.venv/bin/snakemake --cores $(CORES) tables $(if $(CONFIG),--config $(CONFIG))
+	.venv/bin/snakemake --cores $(CORES) $(TABLES) $(if $(CONFIG),--config $(CONFIG))
 
 report: setup
 	$(py) python/make_tables.py --measured results/measured

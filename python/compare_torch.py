@@ -50,11 +50,12 @@ def main():
     experiment = experiments.experiment(options.experiment, options.set)
     method = options.method or methods.default_for(options.stage)
     stage = plans.stage(experiment, method, options.stage, options.step)
-    folder = options.data or default_folder("data") / experiment.dataset
-    manifest = data.read_manifest(folder, experiment.facts)
+    facts = stage.experiment.facts  # a teacher's data set may be another one than its student's
+    folder = options.data or default_folder("data") / facts.name
+    manifest = data.read_manifest(folder, facts)
     if manifest is None:
         raise UserError(
-            f"no {experiment.facts.title} in {shown(folder)}: build it with data_tools/make_lmdb.py, or name it with --data"
+            f"no {facts.title} in {shown(folder)}: build it with data_tools/make_lmdb.py, or name it with --data"
         )
     if options.weights and not options.weights.exists():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")

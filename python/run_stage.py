@@ -19,7 +19,9 @@ from hkd import driver, engines, experiments, methods, plans
 
 def parser():
     p = Parser(description="Train one stage of one experiment, and before it every stage that it needs.")
-    p.add_argument("--experiment", default=None, help=f"one of --list; default {experiments.DEFAULT}")
+    p.add_argument(
+        "--experiment", default=None, help=f"one of --list, or DATASET-to-EXPERIMENT; default {experiments.DEFAULT}"
+    )
     p.add_argument(
         "--method",
         default=None,
@@ -44,6 +46,7 @@ def parser():
         "--runs", type=Path, default=default_folder("runs"), help="where stages are kept; default $HKD_RUNS, else runs"
     )
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default NAME in $HKD_DATA, else in data")
+    p.add_argument("--teacher-data", type=Path, help="the same of a teacher that was trained on another data set")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     where.add_argument(
@@ -87,6 +90,10 @@ def main():
     if not (math.isfinite(options.snapshot_seconds) and options.snapshot_seconds >= 0):
         raise UserError(f"--snapshot-seconds {options.snapshot_seconds}: expected 0 or more")
     chosen = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
+    if options.teacher_data and not chosen.teacher_dataset:
+        raise UserError(
+            f"--teacher-data {options.teacher_data}: the teacher of {chosen.name} has the student's data, use --data"
+        )
     method = options.method or methods.default_for(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
@@ -98,13 +105,14 @@ def main():
     engines.check(options.engine, options.precision, device)
     how = driver.Options(
         options.runs,
-        options.data,
+        options.teacher_data or options.data if options.stage == "teacher" else options.data,
         device,
         options.verbose,
         options.snapshot_seconds,
         options.engine,
         options.precision,
         options.wait,
+        options.teacher_data,
     )
     for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
         code = driver.run_stage(stage, how, options.dry_run, options.prepare)

@@ -134,11 +134,31 @@ def tiny_imagenet_files(a_class=3):
     return files
 
 
+def few_of_tiny_imagenet(files, test):
+    """Of {path: bytes} in its layout the first training image of each class and the first `test` validation images."""
+    lines = files["val/val_annotations.txt"].decode().splitlines(keepends=True)[:test]
+    kept = {f"val/images/{line.split()[0]}" for line in lines} | {"wnids.txt", "words.txt"}
+    first = {}
+    for name in sorted(name for name in files if name.startswith("train/") and name.endswith(".JPEG")):
+        first.setdefault(name.split("/")[1], name)
+    few = {name: files[name] for name in files if name in kept | set(first.values())}
+    return few | {"val/val_annotations.txt": "".join(lines).encode()}
+
+
 def write_zip(path, files, top="tiny-imagenet-200/"):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
             archive.writestr(top + name, content)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet(tmp_path_factory):
+    """200 + 20 images of 3 x 64 x 64 in 200 classes as LMDBs, in Tiny-ImageNet's layout (tiny_imagenet_files)."""
+    folder, files = tmp_path_factory.mktemp("lmdb"), few_of_tiny_imagenet(tiny_imagenet_files(a_class=1), 20)
+    archive, out = write_zip(folder / "tiny-imagenet-200.zip", files), folder / "tiny-imagenet"
+    command("data_tools/make_lmdb.py", "--dataset", "tiny-imagenet", "--source", archive, "--out", out, check=0)
+    return out
 
 
 @pytest.fixture(scope="session")

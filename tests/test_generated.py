@@ -14,6 +14,7 @@ from caffe.proto import caffe_pb2
 from conftest import ROOT, command
 from hkd import driver, experiments, generated, networks, solvers
 from hkd.assumptions import ASSUMPTIONS, markdown
+from hkd.data import DATASETS
 
 FILES = generated.all_files()
 
@@ -41,11 +42,12 @@ def test_network_and_solver_have_the_same_stem():
 
 
 @pytest.mark.parametrize("path", sorted(p for p in FILES if p.startswith("solvers/")))
-def test_a_stock_caffe_trains_the_committed_files(path, colour, fashion, tmp_path):
-    """`caffe train` on each committed pair, with Python layers pycaffe, cut to two iterations of small batches, on small data sets
-    of its format."""
+def test_a_stock_caffe_trains_the_committed_files(path, colour, fashion, tiny_imagenet, tmp_path):
+    """`caffe train`, or pycaffe where a layer is Python, on each committed pair, cut to two iterations of small batches, on small data sets of its format."""
     dataset = path.split("/")[1]
-    data = colour if dataset.startswith("cifar") else fashion
+    by_shape = {(3, 32): colour, (1, 28): fashion, (3, 64): tiny_imagenet}
+    facts = DATASETS[dataset]
+    data = by_shape[facts.channels, facts.size]
     net, solver = tmp_path / "net.prototxt", solvers.parse(FILES[path])
     net.write_text(re.sub(r"batch_size: \d+", "batch_size: 4", FILES[solver.net]).replace(f"data/{dataset}", str(data)))
     solver.net, solver.snapshot_prefix, solver.max_iter, solver.test_iter[0] = str(net), str(tmp_path / "x"), 2, 2

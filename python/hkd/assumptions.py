@@ -34,8 +34,9 @@ ASSUMPTIONS = (
     ),
     Assumption(
         "Are training images mirrored?",
-        "Yes on CIFAR, no on MNIST.",
-        "The paper names padding and crops only, but refers to He et al., who mirror; its baselines lie on their curve.",
+        "Yes on CIFAR and Tiny-ImageNet, no on MNIST, Fashion-MNIST and SVHN.",
+        "The paper names padding and crops only, but refers to He et al., who mirror; its baselines lie on their curve. A "
+        "mirrored digit is none.",
         "--set mirror=false",
     ),
     Assumption(
@@ -287,6 +288,38 @@ ASSUMPTIONS = (
         "MNIST's.",
         "It has MNIST's format and size.",
         "--set ...",
+    ),
+    Assumption(
+        "Which networks and schedule have SVHN and Tiny-ImageNet?",
+        "14 to 8 layers; SVHN with CIFAR-10's settings, Tiny-ImageNet with CIFAR-100's and its networks four times as wide.",
+        "Of the papers that use them we know the data sets' names only. So all papers' methods stand side by side.",
+        "--set ...",
+    ),
+    Assumption(
+        "Which pairs stand in for FSP's transfer from ImageNet to CUB200-2011?",
+        "CIFAR-100 to CIFAR-10 and MNIST to Fashion-MNIST, 14 to 8 layers; any other of one image shape can be named.",
+        "ImageNet's size. The same networks as without transfer, so that both can be compared.",
+        "--experiment svhn-to-cifar10-r26-r14",
+    ),
+    Assumption(
+        "Which schedule has a transfer?",
+        "The student's data set's: stage 1 from 1e-3 in FSP's 21,000 iterations, stage 2 as the student alone. The teacher has "
+        "its own data set's.",
+        "FSP's 30,000 iterations of stage 2 are for a data set of 11,788 images; its 0.1 in stage 1 may be a slip. The student alone is the "
+        "one that other tables have.",
+        "--set fsp_lr=0.1 (max_iter and stepvalue reach the teacher too)",
+    ),
+    Assumption(
+        "What does a transferred teacher see?",
+        "What the student sees: the student's images, less their mean, not the mean that the teacher was trained with.",
+        "One Data layer serves both networks; not stated. The stored statistics of its BatchNorm are its own data set's.",
+        "python/hkd/networks.py",
+    ),
+    Assumption(
+        "Is there KD in a transfer?",
+        "No: it is refused. Hints end in plain cross entropy there, `layerwise-ce`.",
+        "The teacher's outputs are of other classes, also where their number is the same. FSP's second stage has no KD.",
+        "--method fsp, dense-flow, layerwise-ce",
     ),
     Assumption(
         "How is SVHN prepared (2020 paper)?",

@@ -191,13 +191,18 @@ def _check_log(folder, record):
 
 
 def _check_parents(folder, record):
-    """The weights that it started from must be those of the stages that stand beside it."""
+    """The weights that it started from, and these in turn, must be those of the stages that stand beside it."""
     for parent in record["parents"].values():
         if isinstance(parent, str):
             continue  # a record of version 0.1 before it named its parents' weights
-        beside = records.read_record(folder.parent / parent["stage"])
-        if beside is not None and beside["digests"][records.FINAL] != parent[records.FINAL]:
+        # A teacher of another data set stands in that one's folder. Older records do not name it: there was none.
+        group = folder.parents[2] / parent.get("dataset", record["dataset"]) / folder.parent.name
+        beside = records.read_record(group / parent["stage"])
+        if beside is None:
+            continue
+        if beside["digests"][records.FINAL] != parent[records.FINAL]:
             raise UserError(
                 f"{shown(folder)} started from another {parent['stage']} than the one beside it: train it again with run_stage.py, "
                 f"or copy both from one place"
             )
+        _check_parents(group / parent["stage"], beside)

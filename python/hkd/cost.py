@@ -58,10 +58,16 @@ def of(name, stages):
 
 
 def table(nets, scale, iterations_per_second):
-    """The costs of every target and of all together as Markdown."""
+    """The costs of every target as Markdown, and of those together that `make tables` and `all-methods` make."""
     stages = {name: target.stages(nets, scale) for name, target in targets.TARGETS.items()}
-    costs = [of(targets.TARGETS[name].label, found) for name, found in stages.items()]
-    costs.append(of("all, each stage once", [stage for found in stages.values() for stage in found]))
+    costs = []
+    for group, together in (
+        ([name for name in stages if name not in targets.ALL_METHODS], "all of the above"),
+        (targets.ALL_METHODS, "all methods on all pairs"),
+    ):
+        costs += [of(targets.TARGETS[name].label, stages[name]) for name in group]
+        costs.append(of(f"{together}, each stage once", [stage for name in group for stage in stages[name]]))
+    costs.append(of("both, each stage once", [stage for found in stages.values() for stage in found]))
     lines = [
         f"| | stages | iterations | multiply-adds | hours at {iterations_per_second:g} it/s |",
         "|---|---:|---:|---:|---:|",

@@ -35,44 +35,51 @@ class Options:
     """How to run: folders, device, and what the command line says of the display."""
 
     runs: Path
-    data: Path | None  # None: the data set's folder in cli.default_folder
+    data: Path | None  # the LMDBs of the stage that is asked for; None: the data set's folder in cli.default_folder
     device: object
     verbose: bool = False
     snapshot_seconds: float = 60.0
     engine: str = "caffe"
     precision: str = "fp32"
     wait: bool = False  # for a stage that another process is training
+    teacher_data: Path | None = None  # like data, where the teacher was trained on another data set
 
     @property
     def label(self):
         return engines.label(self.engine, self.precision, len(self.device.gpus))
 
-    def data_folder(self, stage):
-        return self.data or default_folder("data") / stage.experiment.dataset
+    def data_folders(self, stage):
+        """{data set: folder of its LMDBs} for `stage` and all that it needs."""
+        names = dict.fromkeys(needed.experiment.dataset for needed in plans.lineage(stage))
+        given = {name: self.data if name == stage.experiment.dataset else self.teacher_data for name in names}
+        return {name: folder or default_folder("data") / name for name, folder in given.items()}
 
 
 def run_stage(stage, options, dry_run=False, prepare_only=False):
     """Trains `stage` and before it every stage that it needs and that is not finished. Returns an exit code."""
     generated.refuse_edited(stage)
-    folder = options.data_folder(stage)
-    manifest = data.read_manifest(folder, stage.experiment.facts)
-    print_plan(stage, options, manifest)
+    folders = options.data_folders(stage)
+    manifests = {name: data.read_manifest(folder, data.dataset(name)) for name, folder in folders.items()}
+    print_plan(stage, options, folders, manifests)
     if stage.kind == "dynamic":
         hint_dynamic.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
         parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
         if len(options.device.gpus) > 1:
             parallel.check_crops(stage.experiment)
+        manifest = manifests[stage.experiment.dataset]
         images = manifest.test_images if manifest else stage.experiment.facts.test_images
         memory.check(plans.lineage(stage), images, options.device)
     if dry_run:
         return 0
-    if manifest is None:
-        require_writable(options.runs)  # before the time that a data set takes
-        manifest = build_data(stage, folder)
-    check_data(stage, manifest)
+    last_of_each = {needed.experiment.dataset: needed for needed in plans.lineage(stage)}
+    for name, needed in last_of_each.items():
+        if manifests[name] is None:
+            require_writable(options.runs)  # before the time that a data set takes
+            manifests[name] = build_data(needed, folders[name])
+        check_data(needed, manifests[name])
     for needed in plans.lineage(stage):
-        state = records.state(needed.folder(options.runs), digest(needed, options, manifest))
+        state = records.state(needed.folder(options.runs), digest(needed, options, manifests))
         if state.status == "finished":
             if needed == stage:
                 refuse_other_engine(folder=stage.folder(options.runs), asked=options.label)
@@ -81,7 +88,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
             set_aside(needed.folder(options.runs))
         last = needed == stage
         print(f"{needed.name}: {needed.iterations:,} iterations", flush=True)
-        code = spawn(needed, options, prepare_only and last)
+        code = spawn(needed, options, folders[needed.experiment.dataset], prepare_only and last)
         if code:
             return code
     where = stage.folder(options.runs)
@@ -128,13 +135,14 @@ def check_data(stage, manifest):
         hint_dynamic.check_data(stage, manifest)
 
 
-def digest(stage, options, manifest):
+def digest(stage, options, manifests):
     """The stage's digest as of now; None while a parent is not finished, or the data set is not there."""
+    manifest = manifests[stage.experiment.dataset]
     if manifest is None:
         return None
     parents = {}
     for role, parent in stage.parents.items():
-        state = records.state(parent.folder(options.runs), digest(parent, options, manifest))
+        state = records.state(parent.folder(options.runs), digest(parent, options, manifests))
         if state.status != "finished":
             return None
         parents[role] = state.final_sha256
@@ -175,7 +183,7 @@ def build_data(stage, folder):
 # --- the process of a stage ---------------------------------------------------------------------------------------------
 
 
-def spawn(stage, options, prepare_only=False):
+def spawn(stage, options, data_folder, prepare_only=False):
     """Trains one stage in a process of its own and returns its exit code, having said in one line what went wrong."""
     job = Job(
         experiment=stage.experiment.name,
@@ -186,7 +194,7 @@ def spawn(stage, options, prepare_only=False):
         scale=stage.scale,
         seed=stage.seed,
         runs=str(Path(options.runs).absolute()),
-        data=str(Path(options.data_folder(stage)).absolute()),
+        data=str(Path(data_folder).absolute()),
         gpus=options.device.gpus,
         threads=options.device.threads,
         why=options.device.why,
@@ -257,27 +265,28 @@ def last_words(log, number):
 # --- what is printed ------------------------------------------------------------------------------------------------------
 
 
-def print_plan(stage, options, manifest):
+def print_plan(stage, options, folders, manifests):
     e = stage.experiment
     scale = "" if stage.scale == 1 else f"   scale {stage.scale:g}: not the paper's iterations"
+    learned_on = f" on {e.of_teacher.facts.title}" if e.teacher_dataset else ""
     print(
-        f"{e.name} ({e.reported_in}): teacher {e.teacher.depth} layers, student {e.student.depth} layers, {e.facts.title}{scale}"
+        f"{e.name} ({e.reported_in}): teacher {e.teacher.depth} layers{learned_on}, student {e.student.depth} layers, "
+        f"{e.facts.title}{scale}"
     )
-    where = shown(options.data_folder(stage))
+    where = [shown(path) + ("" if manifests[name] else " (not there: will be built)") for name, path in folders.items()]
     engine = "" if options.label == "caffe" else f"   engine: {options.label}"
-    print(
-        f"data: {where}" + ("" if manifest else " (not there: will be built)") + f"   device: {options.device}" + engine
-    )
+    print(f"data: {', '.join(where)}   device: {options.device}" + engine)
     for needed in plans.lineage(stage):
         rate = needed.schedule.base_lr
-        state = records.state(needed.folder(options.runs), digest(needed, options, manifest))
+        name = needed.name if needed.experiment.dataset == e.dataset else f"{needed.experiment.dataset}: {needed.name}"
+        state = records.state(needed.folder(options.runs), digest(needed, options, manifests))
         words = {
             "new": "to train",
             "begun": f"to go on at {state.iteration:,}",
             "finished": "finished, used again",
             "changed": "changed since: to train again",
         }[state.status]
-        print(f"  {needed.name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
+        print(f"  {name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
         on_the_cpu = networks.without_cuda(needed.network("DATA", 1)) if options.device.gpus else []
         if on_the_cpu and options.engine == "caffe":
             print(f"    Python layers, which compute on the CPU: {', '.join(on_the_cpu)}")

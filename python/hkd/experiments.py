@@ -50,6 +50,7 @@ class Experiment:
     student_tag: str = ""
     teacher_schedule: paper.Schedule | None = None  # None: the student's
     methods: tuple = ()  # what the paper reports of it; every method can be run on every experiment
+    teacher_dataset: str | None = None  # where it is not the student's: transfer to another task
 
     momentum: float = _setting(paper.MOMENTUM, least=0)
     weight_decay: float = _setting(paper.WEIGHT_DECAY, least=0)
@@ -94,6 +95,7 @@ class Experiment:
     dynamic_v0: float = _setting(0.01, stages="dynamic", above=0)  # of uncertainty: the variance of equal shares
 
     def __post_init__(self):
+        _refuse_other_shape(self)
         pairs = zip(self.hint_modules, self.guided_modules, strict=True)
         for i, (hint, guided) in enumerate(pairs, start=1):
             if hint[0] != guided[0]:
@@ -135,21 +137,51 @@ class Experiment:
 
     @property
     def pair(self):
-        return f"{self.teacher.name}-{self.student.name}"
+        """r26-r14; cifar100.r26-r14 where the teacher was trained on another data set than the student."""
+        return (f"{self.teacher_dataset}." if self.teacher_dataset else "") + f"{self.teacher.name}-{self.student.name}"
 
     @property
     def mirrors(self):
         return self.augment and self.mirror
 
+    @property
+    def of_teacher(self):
+        """The experiment that its teacher is trained in: itself, or in a transfer the teacher alone on its own data set. What
+        was changed for all stages is changed there too."""
+        if self.teacher_dataset is None:
+            return self
+        everywhere = {k: v for k, v in changed(self).items() if settings()[k]["stages"] == "all"}
+        return replace(named(f"{self.teacher_dataset}-{self.teacher.name}"), **everywhere)
+
+
+def _refuse_other_shape(experiment):
+    """The student's images go through the teacher too, and hints and flows need maps of one size."""
+    if experiment.teacher_dataset is None:
+        return
+    theirs, own = data.dataset(experiment.teacher_dataset), experiment.facts
+    if theirs == own:
+        raise UserError(f"{experiment.name}: teacher and student are of {own.title} both: leave {theirs.name}-to- out")
+    shapes = [f"{facts.channels}x{facts.size}x{facts.size}" for facts in (theirs, own)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"{experiment.name}: images of {theirs.title} are {shapes[0]}, those of {own.title} {shapes[1]}: choose a teacher of "
+            f"a data set whose images have the shape of the student's"
+        )
+
+
+# Data sets whose settings the papers do not state have those of another.
+LIKE = {"fashion-mnist": "mnist", "svhn": "cifar10", "tiny-imagenet": "cifar100"}
+MIRRORED = ("cifar10", "cifar100", "tiny-imagenet")  # digits and clothes are not
 
 # Of the densely distilled flow's schedule nothing is known: FSP's, divided as ETRI divides its own (3 : 7 : 15).
 FLOW_ITERATIONS = {"cifar10": (2_520, 5_880, 12_600), "cifar100": (4_571, 13_714, 13_715)}
 
 
 def _from_paper(name, reported_in, dataset, teacher, student, **settings):
-    """An experiment with what the papers state for `like` (default: its data set); schedule: of the student, and of the
-    teacher too unless it has a teacher_schedule."""
-    like = settings.pop("like", dataset)
+    """An experiment with what the papers state for its data set, or for the one that it is LIKE; schedule: of the student, and
+    of the teacher too unless it has a teacher_schedule."""
+    like = LIKE.get(dataset, dataset)
+    settings.setdefault("mirror", dataset in MIRRORED)
     schedule = settings.pop("schedule", paper.SCHEDULE[like])
     return Experiment(
         name,
@@ -186,31 +218,25 @@ SL = ("sl-resnet", "sl-resnet-kd")
 EXPERIMENTS = {
     e.name: e
     for e in (
-        _from_paper("cifar10-r26-r14", "Table 1", "cifar10", R(26), R(14), mirror=True, methods=TABLE),
-        _from_paper(
-            "cifar10-r14-r8", "Figures 4, 7", "cifar10", R(14), R(8), mirror=True, methods=(*TABLE, "concurrent", *SL)
-        ),
+        _from_paper("cifar10-r26-r14", "Table 1", "cifar10", R(26), R(14), methods=TABLE),
+        _from_paper("cifar10-r14-r8", "Figures 4, 7", "cifar10", R(14), R(8), methods=(*TABLE, "concurrent", *SL)),
         _from_paper(
             "cifar10-r26-r8",
             "Figures 8, 9, FSP Table 3",
             "cifar10",
             R(26),
             R(8),
-            mirror=True,
             methods=("hint-kd", "concurrent", "layerwise", "fitnet", "fsp"),
         ),
-        _from_paper(
-            "cifar10-r26w32-r14", "Table 5", "cifar10", R(26, 32), R(14), mirror=True, methods=("hint-kd", "layerwise")
-        ),
-        _from_paper("cifar100-r26-r8", "Table 2", "cifar100", R(26, 64), R(8, 64), mirror=True, methods=TABLE),
-        _from_paper("cifar100-r20-r8", "Figure 5", "cifar100", R(20, 64), R(8, 64), mirror=True, methods=TABLE),
+        _from_paper("cifar10-r26w32-r14", "Table 5", "cifar10", R(26, 32), R(14), methods=("hint-kd", "layerwise")),
+        _from_paper("cifar100-r26-r8", "Table 2", "cifar100", R(26, 64), R(8, 64), methods=TABLE),
+        _from_paper("cifar100-r20-r8", "Figure 5", "cifar100", R(20, 64), R(8, 64), methods=TABLE),
         _from_paper(
             "cifar100-r14-r8",
             "Figure 10",
             "cifar100",
             R(14, 64),
             R(8, 64),
-            mirror=True,
             methods=("hint-kd", "concurrent", "layerwise"),
         ),
         _from_paper(
@@ -219,18 +245,16 @@ EXPERIMENTS = {
             "cifar100",
             R(14, 80),
             R(8, 64),
-            mirror=True,
             methods=("hint-kd", "layerwise"),
         ),
         _from_paper("mnist-r32-r8", "Tables 3, 4", "mnist", R(32), R(8), methods=(*TABLE, *SL)),
-        _from_paper("cifar10-r26-r26", "FSP Figure 3", "cifar10", R(26), R(26), mirror=True, methods=("fsp",)),
+        _from_paper("cifar10-r26-r26", "FSP Figure 3", "cifar10", R(26), R(26), methods=("fsp",)),
         _from_paper(
             "cifar10-r26-r26-21k",
             "FSP Table 1",
             "cifar10",
             R(26),
             R(26),
-            mirror=True,
             teacher_schedule=paper.SCHEDULE["cifar10"],
             methods=("continued", "fitnet", "fitnet-3", "fsp", "fsp-permuted"),
             **FAST,
@@ -262,12 +286,53 @@ EXPERIMENTS = {
             "fashion-mnist",
             R(14),
             R(8),
-            like="mnist",
             methods=(*TABLE, "concurrent", *SL),
+        ),
+        # The other data sets of dense flow and of HKD, with networks that the paper has on CIFAR.
+        _from_paper("svhn-r14-r8", "not in the paper", "svhn", R(14), R(8), methods=("fsp", "dense-flow")),
+        _from_paper(
+            "tiny-imagenet-r14-r8",
+            "not in the paper",
+            "tiny-imagenet",
+            R(14, 64),
+            R(8, 64),
+            methods=("kd", "layerwise"),
         ),
     )
 }
+
+
+def _transfer(source, target):
+    """The experiment `target` with its teacher trained on the data set `source`: FSP section 4.3."""
+    name = f"{source}-to-{target}"
+    words = {"reported_in": "transfer to another task", "methods": ("fsp",)}
+    return replace(EXPERIMENTS[target], name=name, teacher_dataset=source, **words)
+
+
+# In place of ImageNet and CUB200-2011, which FSP has. Any other pair can be named, see `named`.
+for e in (_transfer("cifar100", "cifar10-r14-r8"), _transfer("mnist", "fashion-mnist-r14-r8")):
+    EXPERIMENTS[e.name] = e
 DEFAULT = "cifar10-r26-r14"
+
+
+def named(name):
+    """The experiment of that name without changes. Beside those of EXPERIMENTS there are DATASET-to-EXPERIMENT, whose
+    teacher was trained on DATASET, and DATASET-r26, DATASET-r26w64, in which such a teacher is trained.
+
+    Raises UserError for an unknown name, and for data sets between which nothing can be transferred.
+    """
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name]
+    source, to, target = name.rpartition("-to-")
+    if to:
+        data.dataset(source)
+        if target in EXPERIMENTS:
+            return _transfer(source, target)
+    alone = re.fullmatch(rf"({'|'.join(data.DATASETS)})-r(\d+)(?:w(\d+))?", name)
+    if alone:
+        found = Architecture(*(int(number) for number in alone.groups()[1:] if number))
+        return _from_paper(name, "a teacher alone", alone[1], found, found)
+    raise did_you_mean(target, EXPERIMENTS, "experiment")
 
 
 def experiment(name, changes=()):
@@ -275,15 +340,13 @@ def experiment(name, changes=()):
 
     Raises UserError for an unknown experiment, setting or a value of the wrong kind.
     """
-    if name not in EXPERIMENTS:
-        raise did_you_mean(name, EXPERIMENTS, "experiment")
-    found = EXPERIMENTS[name]
+    found = named(name)
     return replace(found, **dict(_parsed(found, change) for change in changes))
 
 
 def changed(chosen):
     """{setting: value} of what differs from the experiment of that name, in the order of the fields."""
-    default = EXPERIMENTS[chosen.name]
+    default = named(chosen.name)
     return {k: getattr(chosen, k) for k in settings() if getattr(chosen, k) != getattr(default, k)}
 
 

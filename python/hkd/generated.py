@@ -30,14 +30,14 @@ def experiment_files(experiment):
     files = {}
     for stage in stages(experiment):
         files |= stage_files(stage)
-    for architecture in (experiment.teacher, experiment.student):
-        path = f"prototxt/{experiment.dataset}/{architecture.name}-deploy.prototxt"
+    for e, architecture in ((experiment.of_teacher, experiment.teacher), (experiment, experiment.student)):
+        path = f"prototxt/{e.dataset}/{architecture.name}-deploy.prototxt"
         header = [
-            f"{experiment.facts.title}, {architecture.name}: for images of your own. Subtract mean_test.binaryproto first."
+            f"{e.facts.title}, {architecture.name}: for images of your own. Subtract mean_test.binaryproto first."
         ]
-        if not experiment.facts.mean:
-            header = [f"{experiment.facts.title}, {architecture.name}: for images of your own, pixels 0 to 255."]
-        files[path] = networks.text(networks.deploy(experiment, architecture), header)
+        if not e.facts.mean:
+            header = [f"{e.facts.title}, {architecture.name}: for images of your own, pixels 0 to 255."]
+        files[path] = networks.text(networks.deploy(e, architecture), header)
     return files
 
 
@@ -51,8 +51,8 @@ def all_files():
 def refuse_edited(stage):
     """Raises UserError if the committed files of `stage` were edited: the driver generates its own, so the edit would
     be ignored without a word."""
-    default = experiments.EXPERIMENTS[stage.experiment.name]
     for needed in plans.lineage(stage):
+        default = experiments.named(needed.experiment.name)
         net = 0 if needed.part is plans.TEACHER else min(needed.net, 1)
         full = plans.Stage(default, needed.method, needed.part_index, net, 1.0, 1)
         for path, text in stage_files(full).items():

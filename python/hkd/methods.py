@@ -105,6 +105,8 @@ METHODS = {
         Part("hint", 3, (3,), after=1, shared=True),
         Part("kd", after=2),
     ),
+    # Its hints without KD, as a teacher of other classes leaves it: cross entropy.
+    "layerwise-ce": (Part("finetune", after=("layerwise", 2)),),
     # Equation (7): all pairs at once, equally weighted.
     "concurrent": _hints_then_kd(PAIRS),
     # Section 3.3, after Roy et al.: three growing networks, each trained by cross entropy, then the whole fine-tuned.

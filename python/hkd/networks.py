@@ -79,9 +79,10 @@ def fsp(experiment, flows, feed, permuted_by=None):
     """Stage 1 of FSP (equation 2): the squared distance of teacher's and student's FSP matrices, for each of `flows`, pairs of
     nodes (0: the first convolution; 1, 2, 3: the ends of the stacks); both networks are cut above the last of them.
 
-    permuted_by: a random seed for an order of the teacher's channels of its own; None: as they are. Raises UserError, naming
-    both layers, where the widths differ.
+    permuted_by: a random seed for an order of the teacher's channels of its own; None: as they are. Raises UserError where the
+    widths differ (check_flows).
     """
+    check_flows(experiment, flows)
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed, label=False)
     last = max(node for _, node in flows)
@@ -99,6 +100,13 @@ def fsp(experiment, flows, feed, permuted_by=None):
         losses.fsp(n, name, *matrices, experiment.fsp_lambda)
     written = ", ".join(f"{first}-{end}" for first, end in flows)
     return _network(f"{experiment.pair} FSP {written}", n, test_data)
+
+
+def check_flows(experiment, flows):
+    """Raises UserError, naming both layers, where teacher and student differ in width: FSP matrices can be compared only where
+    both networks have the same channels."""
+    for first, end in flows:
+        _refuse_other_widths(experiment, first, end)
 
 
 def _fsp_matrices(n, experiment, name, maps, first, end, orders):
@@ -119,7 +127,6 @@ def _fsp_matrices(n, experiment, name, maps, first, end, orders):
 
 
 def _refuse_other_widths(experiment, first, end):
-    """FSP matrices can be compared only where both networks have the same channels."""
     described = []
     for prefix, architecture in ((TEACHER, experiment.teacher), ("", experiment.student)):
         modules = _flow_modules(experiment, architecture, first, end)
@@ -173,7 +180,8 @@ def _orders(experiment, random_seed):
 
 def kd(experiment, feed, lambda_kd):
     """Stage 2 (equation 2): cross entropy plus lambda_kd (a number or losses.Falling) times the softened cross entropy,
-    accuracy of the student."""
+    accuracy of the student. Raises UserError where their classes differ (check_classes)."""
+    check_classes(experiment)
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed)
     target = _logits(n, experiment, _teacher(experiment), experiment.teacher)
@@ -185,13 +193,31 @@ def kd(experiment, feed, lambda_kd):
     return _network(f"{experiment.pair} KD", n, test_data)
 
 
+def check_classes(experiment):
+    """Raises UserError where teacher and student have different classes: KD compares their outputs class by class."""
+    if experiment.teacher_dataset:
+        theirs, own = experiment.of_teacher.facts.title, experiment.facts.title
+        raise UserError(
+            f"{experiment.name}: KD compares teacher and student class by class, and the classes of {theirs} are not those of "
+            f"{own}: choose a --method without KD, for example fsp or layerwise-ce"
+        )
+
+
+def check_hints(experiment):
+    """Raises UserError where a hint of hint-dynamic KD cannot be: as KD, or as FSP of stack 3."""
+    if "soft" in experiment.dynamic_hints:
+        check_classes(experiment)
+    if "fsp" in experiment.dynamic_hints:
+        check_flows(replace(experiment, fsp_pairs="input"), ((2, 3),))
+
+
 def hint_dynamic(experiment, feed, weights, ensemble, iterations, random_seed):
     """Cross entropy plus, for each hint, the mean of its losses of a batch's images, each times a weight of its own
     that the layer `weights` gives (layers/instance_weights.py); in the TEST phase all weights are equal.
 
-    weights, ensemble, iterations, random_seed: of that layer. Raises UserError, naming both layers, where the FSP
-    matrix is a hint and the widths differ.
+    weights, ensemble, iterations, random_seed: of that layer. Raises UserError where a hint cannot be (check_hints).
     """
+    check_hints(experiment)
     # Where FSP's own maps are taken is a setting of FSP's stages.
     e = replace(experiment, fsp_pairs="input")
     n = caffe.NetSpec()

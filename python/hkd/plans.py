@@ -61,7 +61,9 @@ class Stage:
         return found
 
     def _sibling(self, method, index):
-        shared = index < 0 or METHODS[method][index].shared
+        if index < 0:
+            return Stage(self.experiment.of_teacher, "", -1, 0, self.scale, self.seed)
+        shared = METHODS[method][index].shared
         return Stage(self.experiment, method, index, 0 if shared else self.net, self.scale, self.seed)
 
     @property
@@ -190,6 +192,21 @@ class Stage:
 
     # --- files --------------------------------------------------------------------------------------------------------
 
+    def check(self):
+        """Raises UserError where its network cannot be, without building it: widths or classes that do not fit."""
+        if self.kind == "fsp":
+            networks.check_flows(self.experiment, self.part.flows)
+        if self.kind == "kd":
+            networks.check_classes(self.experiment)
+        if self.kind == "dynamic":
+            networks.check_hints(self.experiment)
+        e = self.experiment
+        if self.part.after == methods.TEACHER and e.teacher != e.student:
+            raise UserError(
+                f"{e.name}: method {self.method} trains the teacher on as a student: both need the same layers, not "
+                f"{e.teacher.name} and {e.student.name}"
+            )
+
     def network(self, data_folder, test_images):
         """Its NetParameter, reading LMDBs under `data_folder`."""
         e = replace(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
@@ -205,11 +222,7 @@ class Stage:
         if self.kind == "dynamic":
             part = self.part
             return networks.hint_dynamic(e, feed, part.weights, part.ensemble, self.iterations, self.random_seed)
-        if self.part.after == methods.TEACHER and e.teacher != e.student:
-            raise UserError(
-                f"{e.name}: method {self.method} trains the teacher on as a student: both need the same layers, not "
-                f"{e.teacher.name} and {e.student.name}"
-            )
+        self.check()
         return networks.plain(e, self.learner, feed, self.learner_end)
 
     def solver(self, net, snapshot_prefix, test_images):
@@ -291,7 +304,7 @@ def stage(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
     if kind == "teacher":
         if step is not None:
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
-        return Stage(experiment, "", -1, net if net > 1 else 0, scale, seed)
+        return Stage(experiment.of_teacher, "", -1, net if net > 1 else 0, scale, seed)
     index = methods.find(method, kind, step)
     return Stage(experiment, method, index, 0 if METHODS[method][index].shared else net, scale, seed)
 

@@ -100,7 +100,7 @@ def _trained(runs):
             for stage in _stages(experiment, method):
                 same = tuple(runs.of(stage))
                 if same:
-                    found.setdefault((experiment.dataset, stage.stem, stage.net), (stage, same))
+                    found.setdefault((stage.experiment.dataset, stage.stem, stage.net), (stage, same))
     grouped = groupby(found.items(), key=lambda item: item[0][:2])
     return [_one([value for _, value in group]) for _, group in grouped]
 

@@ -140,17 +140,22 @@ def _ensemble_columns(target, line):
 def foot(target, found):
     """What a reader has to know about the numbers above."""
     done = [run for line in found for run in line.done]
+    left_out = [words for reason in target.left_out for words in ("", f"Left out: {reason}.")]
     if not done:
-        return ["Nothing of it was run."]
+        return ["Nothing of it was run.", *left_out]
     best = proposed(found)
-    against = best.row.method if best else PROPOSED
-    more = [" " + ENSEMBLES] if target.ensembles else []
     engines = sorted({engine(run.record) for run in done})
     hardware = sorted({run.record.get("hardware", "not recorded") for run in done})
+    tested = (
+        f" p: two-sided Welch t-test of the last iterates against the proposed method, {TITLES[best.row.method]}."
+        if best
+        else ""
+    )
+    ensembles = f" {ENSEMBLES}" if target.ensembles else ""
     return [
         f"Measured: {target.measure} of the last iterate on the test set, mean, standard deviation and number of nets; the best "
-        "test beside it was used for nothing. p: two-sided Welch t-test of the last iterates against the proposed method, "
-        f"{TITLES[against]}. Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}.{''.join(more)}"
+        f"test beside it was used for nothing.{tested} Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}.{ensembles}",
+        *left_out,
     ]
 
 
@@ -239,7 +244,7 @@ def comparison(experiment, runs):
         reported = targets.reported_pc(experiment, method)
         row = Row(title, experiment, method, (), reported)
         line = Line(row, tuple(runs.cell(title, row.stages(NETS))), "Pc")
-        if line.done or method in ALWAYS:
+        if line.done or (method in ALWAYS and not targets.why_not(experiment, method)):
             found.append(line)
     return found
 
@@ -250,8 +255,9 @@ def comparison_markdown(experiment, found):
     notes = [note for line in found for run in line.done for note in run.condition.notes()]
     scales = [note.removeprefix("scale ") for note in dict.fromkeys(notes) if note.startswith("scale ")]
     scaled = f", every number of iterations x {' and '.join(scales)}: not comparable with the paper's" if scales else ""
+    transferred = f", teacher of {e.of_teacher.facts.title}" if e.teacher_dataset else ""
     rows = [
-        f"### {e.facts.title}, {e.teacher.depth} -> {e.student.depth} layers{scaled}",
+        f"### {e.facts.title}, {e.teacher.depth} -> {e.student.depth} layers{transferred}{scaled}",
         "",
         "| | layers | iterations | Pc last (%) | Pc best (%) | n | paper (%) |",
         "|---|---|---|---|---|---|---|",

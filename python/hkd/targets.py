@@ -1,10 +1,12 @@
-"""The paper's tables and figures as data: which stages each is made of, and what the paper reports there."""
+"""The paper's tables and figures, and tables of all methods on one pair, as data: which stages each is made of, and what the
+paper reports there."""
 
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hkd import experiments, paper, plans
+from hkd.cli import UserError
 from hkd.methods import METHODS
 
 PROPOSED = "layerwise"
@@ -18,6 +20,7 @@ TITLES = {
     "sl-resnet": "SL-ResNet",
     "sl-resnet-kd": "SL-ResNet with KD",
     "layerwise": "layer-wise hints, then KD",
+    "layerwise-ce": "layer-wise hints, then cross entropy",
     "fsp": "FSP",
     "fsp-permuted": "FSP, teacher permuted",
     "fsp-sequential": "FSP step by step",
@@ -81,7 +84,8 @@ class Row:
 class Target:
     """A table or figure. measure: Pc (accuracy) or Pe (error = 100 - Pc), in percent. form: table, bars, curves (test loss
     and accuracy of stage 2), hint losses, weights (of hint-dynamic KD) or fast (accuracy over the iterations of two schedules).
-    ensembles: whether it reports them, with the iterations of all nets."""
+    ensembles: whether it reports them, with the iterations of all nets. called: its name in words, where no paper has it.
+    left_out: which methods are not in it, and why."""
 
     name: str
     title: str
@@ -89,12 +93,14 @@ class Target:
     form: str
     rows: tuple[Row, ...]
     ensembles: bool = False
+    called: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def label(self):
         """Table 1, Figure 4; FSP Table 1 where it is not the ETRI paper's; a figure that no paper has by its name."""
-        if self.form == "weights":
-            return self.name
+        if self.called or self.form == "weights":
+            return self.called or self.name
         *paper_of, name = re.sub(r"(\d+)", r" \1", self.name).split("-")
         return " ".join([*map(str.upper, paper_of), name.capitalize()])
 
@@ -109,7 +115,7 @@ class Target:
 def _alone(experiment, method, measure):
     """The row of the teacher (method '') or of the student alone ('baseline')."""
     e = experiments.experiment(experiment)
-    architecture = e.student if method else e.teacher
+    e, architecture = (e, e.student) if method else (e.of_teacher, e.teacher)
     Pc = paper.BASELINE_PC.get((e.dataset, architecture.depth, architecture.width))
     value = Pc if Pc is None or measure == "Pc" else round(100 - Pc, 2)
     width = "" if architecture.width == paper.STACK_WIDTHS[0] else f" of width {architecture.width}"
@@ -273,7 +279,64 @@ _TARGETS = (
     ),
     _fast("fsp-figure3", "CIFAR-10, 26 to 26 layers: fast optimisation", "cifar10-r26-r26", "cifar10-r26-r26-21k"),
 )
-TARGETS = {target.name: target for target in _TARGETS}
+# The pair of each data set, or of two, that every method is compared on.
+_ALL_METHODS = {
+    "all-cifar10": "cifar10-r14-r8",
+    "all-cifar100": "cifar100-r26-r8",
+    "all-mnist": "mnist-r32-r8",
+    "all-fashion-mnist": "fashion-mnist-r14-r8",
+    "all-svhn": "svhn-r14-r8",
+    "all-tiny-imagenet": "tiny-imagenet-r14-r8",
+    "all-cifar100-to-cifar10": "cifar100-to-cifar10-r14-r8",
+    "all-mnist-to-fashion-mnist": "mnist-to-fashion-mnist-r14-r8",
+}
+
+
+def _all_methods(name, experiment):
+    """Every method of METHODS on one pair, beside what a table above reports of it."""
+    e = experiments.experiment(experiment)
+    titles = list(dict.fromkeys((e.of_teacher.facts.title, e.facts.title)))
+    reasons, rows = {}, [_alone(experiment, "", "Pc"), _alone(experiment, "baseline", "Pc")]
+    if e.teacher_dataset:
+        rows[0] = replace(rows[0], heading=f"{rows[0].heading}, on {titles[0]}")
+    for method in METHODS:
+        if reason := why_not(experiment, method):
+            reasons.setdefault(reason, []).append(TITLES[method])
+        elif method != "baseline":
+            rows.append(_row(experiment, method, {method: _reported_nets(experiment, method)}))
+    return Target(
+        name,
+        f"{e.teacher.depth} to {e.student.depth} layers",
+        "Pc",
+        "table",
+        tuple(rows),
+        called=f"All methods, {' to '.join(titles)}",
+        left_out=tuple(f"{'; '.join(titles)}: {reason}" for reason, titles in reasons.items()),
+    )
+
+
+def why_not(experiment, method):
+    """Why a method cannot be run on an experiment, in the words of the error that it ends in; None where it can."""
+    try:
+        for stage in plans.lineage(Row("", experiment, method).stages(1)[0]):
+            stage.check()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _reported_nets(experiment, method):
+    """Pc of nets 1 to 3, or of their mean alone, in the first of the paper's tables and figures that states it; else ()."""
+    for target in _TARGETS:
+        for row in target.rows:
+            if (row.experiment, row.method) == (experiment, method) and row.reported_mean is not None:
+                nets = row.reported or (row.reported_mean,)
+                return nets if target.measure == "Pc" else tuple(round(100 - net, 2) for net in nets)
+    return ()
+
+
+ALL_METHODS = {name: _all_methods(name, experiment) for name, experiment in _ALL_METHODS.items()}
+TARGETS = {target.name: target for target in _TARGETS} | ALL_METHODS
 
 
 def _weights(experiment):
@@ -283,7 +346,11 @@ def _weights(experiment):
 
 
 LEARNED_WEIGHTS = ("hint-dynamic", "hint-dynamic-no-ensemble", "hint-dynamic-global")
-WEIGHTS = {target.name: target for target in map(_weights, experiments.EXPERIMENTS)}
+WEIGHTS = {
+    target.name: target
+    for target in map(_weights, experiments.EXPERIMENTS)
+    if not why_not(target.rows[0].experiment, LEARNED_WEIGHTS[0])
+}
 """A figure for each experiment that no paper has: the weights that hint-dynamic KD learned, over its iterations."""
 
 

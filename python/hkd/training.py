@@ -312,7 +312,7 @@ class Training:
                 if key not in ("name", "reported_in", "methods", "tag", "student_tag", "teacher_schedule")
             },
             "parents": {
-                role: {"stage": parent.name, records.FINAL: self.parents[role]}
+                role: {"dataset": parent.experiment.dataset, "stage": parent.name, records.FINAL: self.parents[role]}
                 for role, parent in stage.parents.items()
             },
             "official_data": self.manifest.official,

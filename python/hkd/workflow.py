@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import engines, experiments, methods, plans, targets
+from hkd import engines, experiments, hint_dynamic, methods, plans, targets
 from hkd.cli import UserError, default_folder, did_you_mean
 from hkd.data import shown
 from hkd.tables import NETS
@@ -20,7 +20,7 @@ INDEXED = ".indexed"
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of `--config`. experiments: names with commas, default all of the paper's; set: settings as --set takes
+    """The keys of `--config`. experiments: names with commas, default all of experiments.EXPERIMENTS; set: settings as --set takes
     them, with spaces."""
 
     scale: float = 1.0
@@ -84,17 +84,34 @@ class Workflow:
         s = self.settings
         found = {}
         for name, target in targets.TARGETS.items():
-            rows = tuple(row for row in target.rows if s.chosen(row))
+            rows = tuple(row for row in target.rows if s.chosen(row) and self._trainable(row))
             if rows:
                 found[name] = replace(target, rows=rows).stages(s.nets, s.scale, s.seed)
         for name in s.experiments or experiments.EXPERIMENTS:
-            e = experiments.EXPERIMENTS[name]
+            e = experiments.named(name)
             rows = (targets.Row("", name, m) for m in ("", "baseline", *e.methods))
-            found[name] = [stage for row in rows for stage in row.stages(s.nets, s.scale, s.seed)]
-            learned = [row for row in targets.WEIGHTS[f"{name}-weights"].rows if row.method in e.methods]
+            found[name] = [
+                stage for row in filter(self._trainable, rows) for stage in row.stages(s.nets, s.scale, s.seed)
+            ]
+            weights = f"{name}-weights"
+            learned = (
+                [row for row in targets.WEIGHTS[weights].rows if row.method in e.methods]
+                if weights in targets.WEIGHTS
+                else []
+            )
             if learned:
-                found[f"{name}-weights"] = [x for row in learned for x in row.stages(s.nets, s.scale, s.seed)]
+                found[weights] = [x for row in learned for x in row.stages(s.nets, s.scale, s.seed)]
         return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
+
+    def _trainable(self, row):
+        """Whether the engine has all that a targets.Row needs; one that it has not stays a row of dashes."""
+        try:
+            for stage in row.stages(1):
+                if stage.kind == "dynamic":
+                    hint_dynamic.check(stage, self.settings.engine, ())
+        except UserError:
+            return False
+        return True
 
     def _changed(self, stage):
         return replace(stage, experiment=experiments.experiment(stage.experiment.name, self.settings.set))
@@ -133,7 +150,8 @@ class Workflow:
     def inputs(self, folder):
         """What must be there before a stage is trained: its data set, and its parents."""
         stage = self.stages[folder]
-        found = [self.manifest(stage.experiment.dataset), *map(self.marker, stage.parents.values())]
+        datasets = dict.fromkeys(needed.experiment.dataset for needed in plans.lineage(stage))
+        found = [*map(self.manifest, datasets), *map(self.marker, stage.parents.values())]
         return [*found, self.index(stage.experiment.dataset)] if stage.part.indexed else found
 
     def manifest(self, dataset):
@@ -154,7 +172,10 @@ class Workflow:
         words += ["--net", str(stage.net)] if stage.net else []
         words += ["--scale", experiments.number_text(stage.scale), "--seed", str(stage.seed), "--engine", s.engine]
         words += [word for change in s.set for word in ("--set", change)]
-        return shlex.join([*words, "--runs", s.runs, "--data", f"{s.data}/{stage.experiment.dataset}", "--wait"])
+        words += ["--runs", s.runs, "--data", f"{s.data}/{stage.experiment.dataset}"]
+        if stage.experiment.teacher_dataset:
+            words += ["--teacher-data", f"{s.data}/{stage.experiment.teacher_dataset}"]
+        return shlex.join([*words, "--wait"])
 
     def fingerprint(self, folder):
         """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update."""

@@ -74,7 +74,8 @@ class Feed:
         """
         _, _, height, width = self.shape
         room = np.array(self.images.shape[2:]) - (height, width)
-        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[k, 0, 0, 0]))
+        # Drawing advances the first word of the counter: with k there, neighbouring batches would share their numbers.
+        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, k, 0, 0]))
         if self.crop and self.phase == TRAIN:
             tops, lefts = rng.integers(0, room[0] + 1, self.batch), rng.integers(0, room[1] + 1, self.batch)
         else:
