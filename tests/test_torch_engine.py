@@ -136,6 +136,15 @@ def test_a_batch_depends_on_its_number_alone(colour):
     assert all(np.array_equal(a, b) for a, b in zip(fourth, other.next(), strict=True))
 
 
+def test_neighbouring_batches_draw_other_numbers(colour):
+    """Also shifted: a counter-based generator must not begin a batch in the middle of the one before."""
+    drawn = np.array([feed(colour, caffe_pb2.TRAIN)._draw(k)[0] for k in range(60)])
+    images = drawn.shape[1]
+    for shift in range(images - 4):
+        same = np.mean(drawn[:-1, shift:] == drawn[1:, : images - shift])
+        assert same < 0.25, shift  # 1/9 by chance
+
+
 # --- fillers, files, states -------------------------------------------------------------------------------------------------
 
 
