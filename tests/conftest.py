@@ -154,10 +154,11 @@ def write_zip(path, files, top="tiny-imagenet-200/"):
 
 @pytest.fixture(scope="session")
 def tiny_imagenet(tmp_path_factory):
-    """200 + 20 images of 3 x 64 x 64 in 200 classes as LMDBs, in Tiny-ImageNet's layout (tiny_imagenet_files)."""
+    """200 + 20 images of 3 x 64 x 64 in 200 classes as LMDBs with their index, in Tiny-ImageNet's layout (tiny_imagenet_files)."""
     folder, files = tmp_path_factory.mktemp("lmdb"), few_of_tiny_imagenet(tiny_imagenet_files(a_class=1), 20)
     archive, out = write_zip(folder / "tiny-imagenet-200.zip", files), folder / "tiny-imagenet"
-    command("data_tools/make_lmdb.py", "--dataset", "tiny-imagenet", "--source", archive, "--out", out, check=0)
+    words = ("--dataset", "tiny-imagenet", "--source", archive, "--index", "--out", out)
+    command("data_tools/make_lmdb.py", *words, check=0)
     return out
 
 

@@ -42,10 +42,10 @@ def test_network_and_solver_have_the_same_stem():
 
 
 @pytest.mark.parametrize("path", sorted(p for p in FILES if p.startswith("solvers/")))
-def test_a_stock_caffe_trains_the_committed_files(path, colour, fashion, tiny_imagenet, tmp_path):
+def test_a_stock_caffe_trains_the_committed_files(path, colour_indexed, fashion, tiny_imagenet, tmp_path):
     """`caffe train`, or pycaffe where a layer is Python, on each committed pair, cut to two iterations of small batches, on small data sets of its format."""
     dataset = path.split("/")[1]
-    by_shape = {(3, 32): colour, (1, 28): fashion, (3, 64): tiny_imagenet}
+    by_shape = {(3, 32): colour_indexed, (1, 28): fashion, (3, 64): tiny_imagenet}
     facts = DATASETS[dataset]
     data = by_shape[facts.channels, facts.size]
     net, solver = tmp_path / "net.prototxt", solvers.parse(FILES[path])

@@ -237,7 +237,7 @@ EXPERIMENTS = {
             "cifar100",
             R(14, 64),
             R(8, 64),
-            methods=("hint-kd", "concurrent", "layerwise"),
+            methods=("hint-kd", "concurrent", "layerwise", "hint-dynamic"),  # the last is HKD's, on its data set
         ),
         _from_paper(
             "cifar100-r14w80-r8",
@@ -296,7 +296,7 @@ EXPERIMENTS = {
             "tiny-imagenet",
             R(14, 64),
             R(8, 64),
-            methods=("kd", "layerwise"),
+            methods=("kd", "layerwise", "hint-dynamic"),
         ),
     )
 }
