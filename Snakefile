@@ -14,8 +14,8 @@ import sys
 
 sys.path.insert(0, f"{workflow.basedir}/python")
 from hkd.cli import UserError, fail
-from hkd.targets import ALL_METHODS, TARGETS
-from hkd.workflow import DONE, Workflow, gpus_a_job, settings
+from hkd.targets import ALL_METHODS, TARGETS, WEIGHTS
+from hkd.workflow import DONE, INDEXED, Workflow, gpus_a_job, settings
 
 try:
     jobs = Workflow(settings(config))
@@ -29,7 +29,8 @@ MAKE = f"{sys.executable} {workflow.basedir}/python/make_tables.py"
 
 
 def results(name):
-    suffixes = ("md", "csv") if name not in TARGETS or TARGETS[name].form == "table" else ("svg", "png")
+    target = (TARGETS | WEIGHTS).get(name)
+    suffixes = ("md", "csv") if target is None or target.form == "table" else ("svg", "png")
     return [f"{S.out}/{name}.{suffix}" for suffix in suffixes]
 
 
@@ -65,7 +66,22 @@ rule dataset:
         f"{sys.executable} {workflow.basedir}/data_tools/make_lmdb.py --dataset {{wildcards.dataset}} --out {S.data}/{{wildcards.dataset}}"
 
 
-# teacher, baseline, kd, hint, grow, finetune: a rule each.
+rule index:
+    localrule: True
+    input:
+        # The index that a data set was built with is older than its manifest.
+        ancient(f"{S.data}/{{dataset}}/manifest.json"),
+    output:
+        # Not the LMDB: Snakemake deletes a job's outputs before the job.
+        f"{S.data}/{{dataset}}/{INDEXED}",
+    wildcard_constraints:
+        dataset="|".join(jobs.datasets()),
+    shell:
+        f"{sys.executable} {workflow.basedir}/data_tools/make_lmdb.py --dataset {{wildcards.dataset}} --index "
+        f"--out {S.data}/{{wildcards.dataset}} && touch {{output}}"
+
+
+# A rule for each kind of stage: teacher, baseline, kd, hint, ...
 for kind, folders in jobs.kinds().items():
 
     rule:

@@ -6,6 +6,7 @@ python python/make_tables.py --check                                   which of 
 python python/make_tables.py --cost --rate 20                          iterations, multiply-adds, hours of every target
 python python/make_tables.py --experiment fashion-mnist-r14-r8         the methods of one experiment side by side
 python python/make_tables.py --measured results/measured               what is kept with the project, from its records
+python python/make_tables.py fashion-mnist-r14-r8-weights              hint-dynamic KD's weights over its iterations
 """
 
 import math
@@ -19,14 +20,15 @@ if __name__ == "__main__":
 from hkd import cells, claims, cost, experiments, figures, measured, report, tables
 from hkd.data import shown
 from hkd.files import write_whole
-from hkd.targets import TARGETS
+from hkd.targets import TARGETS, WEIGHTS
 
-NAMES = (*TARGETS, "claims", "report", *experiments.EXPERIMENTS)
+OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
+NAMES = (*TARGETS, "claims", "report", *OF_EXPERIMENTS)
 
 
 def parser():
     p = Parser(description="The paper's tables, figures and claims, and a report, from records alone.")
-    p.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all but the experiments")
+    p.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all but the experiments'")
     p.add_argument("--experiment", help="the methods of one experiment side by side: comparison.md and accuracy.png")
     p.add_argument(
         "--measured",
@@ -83,7 +85,7 @@ def main():
         return print_comparison(options, runs)
     # Everything is made before anything is written: what is refused leaves the last results as they were.
     files = {}
-    for name in options.names or [name for name in NAMES if name not in experiments.EXPERIMENTS]:
+    for name in options.names or [name for name in NAMES if name not in OF_EXPERIMENTS]:
         files |= made(name, runs)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -102,7 +104,7 @@ def made(name, runs):
     if name in experiments.EXPERIMENTS:
         found = tables.comparison(name, runs)
         return {f"{name}.md": tables.comparison_markdown(name, found), f"{name}.csv": tables.as_csv(name, "Pc", found)}
-    return measured.rendered(TARGETS[name], runs)
+    return measured.rendered((TARGETS | WEIGHTS)[name], runs)
 
 
 def make_measured(options):

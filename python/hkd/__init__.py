@@ -14,6 +14,7 @@ what stands above it):
     engines.py      Caffe or PyTorch                 torch_engine/   PyTorch on the same files
     parity.py       the one against the other        memory.py       what a network takes of a GPU
     parallel.py     several GPUs
+    hint_dynamic/   what hint-dynamic KD does beside the loop
     training.py     the loop of one stage            job.py          one stage, in a process of its own
     driver.py       the stages that a command needs, in order
     targets.py      the paper's tables and figures as data           cost.py      what each costs to make

@@ -36,13 +36,18 @@ def multiply_adds(architecture, facts, end=None, classes=None):
 
 def of_iteration(stage):
     """Multiply-adds of one training iteration of a stage: what learns runs forward and twice backward (to its weights
-    and to its input), a teacher inside runs forward only."""
+    and to its input), a teacher inside runs forward only. With a share of hint-dynamic KD's meta steps: the student
+    forward and backward over the batch and over a meta batch, and twice more forward over the batch."""
     e, facts = stage.experiment, stage.experiment.facts
     classes = facts.classes if stage.part.classifies else None
     total = 3 * multiply_adds(stage.learner, facts, stage.learner_end, classes)
     if stage.part.needs_teacher:
         total += multiply_adds(e.teacher, facts, stage.teacher_end, classes)
-    return total * e.batch
+    total *= e.batch
+    if stage.part.learns_weights:
+        meta_step = multiply_adds(e.student, facts, None, classes) * (5 * e.batch + 3 * e.dynamic_batch)
+        total += meta_step // e.dynamic_every
+    return total
 
 
 def of(name, stages):

@@ -9,7 +9,19 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hkd import data, engines, experiments, generated, memory, networks, parallel, plans, records, snapshots
+from hkd import (
+    data,
+    engines,
+    experiments,
+    generated,
+    hint_dynamic,
+    memory,
+    networks,
+    parallel,
+    plans,
+    records,
+    snapshots,
+)
 from hkd.cli import IMAGE, ROOT, UserError, default_folder, fail, require_writable
 from hkd.data import shown
 from hkd.job import Job
@@ -49,6 +61,8 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     folders = options.data_folders(stage)
     manifests = {name: data.read_manifest(folder, data.dataset(name)) for name, folder in folders.items()}
     print_plan(stage, options, folders, manifests)
+    if stage.kind == "dynamic":
+        hint_dynamic.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
         parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
         manifest = manifests[stage.experiment.dataset]
@@ -56,8 +70,8 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
         memory.check(plans.lineage(stage), images, options.device)
     if dry_run:
         return 0
-    for needed in plans.lineage(stage):
-        name = needed.experiment.dataset
+    last_of_each = {needed.experiment.dataset: needed for needed in plans.lineage(stage)}
+    for name, needed in last_of_each.items():
         if manifests[name] is None:
             require_writable(options.runs)  # before the time that a data set takes
             manifests[name] = build_data(needed, folders[name])
@@ -112,6 +126,8 @@ def check_data(stage, manifest):
         raise UserError(
             f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}"
         )
+    if stage.kind == "dynamic":
+        hint_dynamic.check_data(stage, manifest)
 
 
 def digest(stage, options, manifests):
@@ -144,6 +160,7 @@ def build_data(stage, folder):
     require_writable(folder)
     name = stage.experiment.dataset
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
+    tool += ["--index"] if stage.part.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)
     done = subprocess.run([sys.executable, *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:

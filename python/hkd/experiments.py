@@ -21,6 +21,10 @@ def _setting(default=dataclasses.MISSING, stages="all", choices=None, above=None
     return field(default=default, metadata=metadata)
 
 
+HINTS = ("soft", "feature", "fsp")
+"""The hints that hint-dynamic KD can weigh: softened outputs, maps of the last stack, FSP matrix of the last stack."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     name: str
@@ -62,6 +66,25 @@ class Experiment:
     kd_tau_squared: bool = _setting(False, stages="kd")
     hard_tau: float = _setting(1.0, stages="kd", above=0)
 
+    # Hint-dynamic KD.
+    dynamic_hints: tuple = _setting(HINTS[:2], stages="dynamic")
+    dynamic_scales: tuple = _setting(
+        (1.0, 1.0, 1.0), stages="dynamic"
+    )  # of HINTS: c_k times the mean of the first batch
+    dynamic_tau: float = _setting(paper.TAU, stages="dynamic", above=0)
+    dynamic_every: int = _setting(5, stages="dynamic", least=1)  # iterations from one meta step to the next
+    dynamic_images: int = _setting(1000, stages="dynamic", least=1)  # that the meta batches are drawn from
+    dynamic_batch: int = _setting(100, stages="dynamic", least=1)  # of a meta step
+    dynamic_hidden: int = _setting(100, stages="dynamic", least=1)
+    dynamic_output: str = _setting("softmax", stages="dynamic", choices=("softmax", "sigmoid"))
+    dynamic_optimizer: str = _setting("adam", stages="dynamic", choices=("adam", "sgd"))
+    dynamic_lr: float = _setting(1e-3, stages="dynamic", above=0)
+    dynamic_weight_decay: float = _setting(1e-4, stages="dynamic", least=0)
+    dynamic_ensemble: str = _setting("ema", stages="dynamic", choices=("ema", "uncertainty", "none"))
+    dynamic_mu: float = _setting(0.9, stages="dynamic", least=0)  # of the running mean of an image's weights
+    dynamic_u: float = _setting(0.5, stages="dynamic", least=0)  # of ema: the history's share
+    dynamic_v0: float = _setting(0.01, stages="dynamic", above=0)  # of uncertainty: the variance of equal shares
+
     def __post_init__(self):
         _refuse_other_shape(self)
         pairs = zip(self.hint_modules, self.guided_modules, strict=True)
@@ -71,6 +94,11 @@ class Experiment:
                     f"hint layer {self.hint_layers[i - 1]} and guided layer {self.guided_layers[i - 1]} of pair {i}: maps of "
                     f"different stacks differ in size, choose both in one stack with --set hint_layers and guided_layers"
                 )
+        if self.dynamic_batch > self.dynamic_images:
+            raise UserError(
+                f"--set dynamic_batch={self.dynamic_batch}: expected at most dynamic_images, {self.dynamic_images}: "
+                "its images are drawn from these"
+            )
 
     @property
     def hint_modules(self):
@@ -88,6 +116,11 @@ class Experiment:
         widths = zip(self.teacher.widths, self.student.widths, strict=True)
         differ = [stack for stack, (teacher, student) in enumerate(widths, start=1) if teacher != student]
         return [i for i, (stack, _) in enumerate(self.hint_modules, start=1) if stack in differ]
+
+    @property
+    def dynamic_regressor(self):
+        """Whether the feature hint of hint-dynamic KD goes through a regressor."""
+        return "feature" in self.dynamic_hints and self.teacher.width != self.student.width
 
     @property
     def facts(self):
@@ -295,6 +328,8 @@ def _read(key, text, example):
         return type(example)(text)
     except (ValueError, KeyError):
         kinds = {bool: "true or false", int: "a whole number", float: "a number", tuple: "whole numbers with commas"}
+        if isinstance(example, tuple) and isinstance(example[0], float):
+            kinds[tuple] = "numbers with commas"
         raise UserError(f"--set {key}={text}: expected {kinds[type(example)]}, for example {_text(example)}") from None
 
 
@@ -308,8 +343,14 @@ def _checked(key, value, rule):
         bad = f"more than {rule['above']}"
     elif rule["least"] is not None and not value >= rule["least"]:
         bad = f"{rule['least']} or more"
-    elif key in ("momentum", "bn_fraction") and value >= 1:
+    elif key in ("momentum", "bn_fraction", "dynamic_mu") and value >= 1:
         bad = "less than 1"
+    elif key == "dynamic_u" and value > 1:
+        bad = "0 to 1"
+    elif key == "dynamic_hints" and (len(value) < 2 or [h for h in HINTS if h in value] != list(value)):
+        bad = f"two or three of {','.join(HINTS)}, in that order"
+    elif key == "dynamic_scales" and (len(value) != len(HINTS) or not all(0 < v < math.inf for v in value)):
+        bad = f"three positive numbers, of {', '.join(HINTS)}"
     elif key in ("hint_layers", "guided_layers") and (
         len(value) != 3 or not all(re.fullmatch(r"[123]\.(end|[1-9]\d?)", place) for place in value)
     ):
@@ -325,7 +366,7 @@ def _checked(key, value, rule):
 
 def _text(value):
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(_text, value))
     if isinstance(value, float):
         return number_text(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -14,9 +14,11 @@ from hkd.cells import notes
 STYLES = (
     "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)), (0, (12, 2)),
     (0, (10, 1, 1, 1, 1, 1, 1, 1)), (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 4)), (0, (1, 6)), (0, (12, 6)),
+    (0, (6, 6)), (0, (2, 5)), (0, (6, 2, 2, 2, 2, 2)), (0, (10, 4, 1, 4)), (0, (3, 1)),
 )  # fmt: skip
 HATCHES = (
-    "", "//", "..", "xx", "\\\\", "++", "oo", "--", "**", "||", "OO", "////", "....", "xxxx", "||||", "----", "++++",
+    "", "//", "..", "xx", "\\\\", "++", "oo", "--", "**", "||", "OO", "////", "....", "xxxx", "||||", "----",
+    "++++", "OOOO", "oooo", "////..", "\\\\\\\\", "xx..",
 )  # fmt: skip
 PAPER = {"color": "black", "linewidth": 2}
 plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
@@ -24,7 +26,7 @@ plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same byt
 
 def draw(target, runs):
     """The matplotlib figure of a target (targets.Target) that is a figure, from `runs` (cells.Runs)."""
-    form = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses}[target.form]
+    form = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights}[target.form]
     figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
     made_with = form(axes, target, runs)
     title = f"{target.label}. {target.title}"
@@ -189,6 +191,34 @@ def _hint_losses(axes, target, runs):
     else:
         axes.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center")
     return notes(done)
+
+
+def _weights(axes, target, runs):
+    """Of each hint, the mean over the images (line) and their 10 % and 90 % quantiles (band), each the mean of the
+    nets."""
+    found = tables.lines(target, runs)
+    for number, line in enumerate(found):
+        logs = [[entry for entry in run.log() if "weights" in entry] for run in line.done]
+        for hint_number, hint in enumerate(logs[0][0]["weights"] if logs else ()):
+            xs = [entry["iteration"] for entry in logs[0]]
+            mean, low, high = (
+                [statistics.mean(entry["weights"][hint][key] for entry in same) for same in zip(*logs, strict=True)]
+                for key in ("mean", "q10", "q90")
+            )
+            color = f"C{hint_number}"
+            axes.plot(
+                xs, mean, linestyle=STYLES[number], marker="os^"[number], markersize=3, color=color,
+                label=f"{hint}, {line.row.heading}",
+            )  # fmt: skip
+            axes.fill_between(xs, low, high, color=color, alpha=0.12, hatch=HATCHES[number], linewidth=0)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("weight: mean, 10 % to 90 % of the images")
+    axes.grid(alpha=0.3)
+    if axes.has_data():
+        axes.legend(fontsize=8)
+    else:
+        axes.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center")
+    return _notes(found)
 
 
 def accuracy_curves(title, found, wide=False):

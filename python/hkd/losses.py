@@ -1,4 +1,5 @@
-"""The losses, each in built-in layers that Caffe has CUDA code for, but for the FSP matrix, which is a Python layer.
+"""The losses, each in built-in layers that Caffe has CUDA code for, but for the FSP matrix and the weights of
+hint-dynamic KD, which are Python layers.
 
 A helper adds layers to the NetSpec `n`.
 """
@@ -7,6 +8,8 @@ import json
 
 from caffe import layers as L
 from caffe import params as P
+
+from hkd.layers import instance_weights as instance_weights_layer
 
 SMALLEST = 1e-37
 """Added inside the logarithm: a softmax that underflows to 0 gives -85, not minus infinity. Below a float's resolution
@@ -65,12 +68,67 @@ def soft_cross_entropy(n, name, student, teacher, tau, weight, classes):
 
     Gradient with respect to the student's logits: weight (P_S - P_T) / (tau N). The teacher gets none.
     """
+    target, log = _softened(n, name, student, teacher, tau)
+    product = n[name + "/product"] = L.Eltwise(log, target, operation=P.Eltwise.PROD, propagate_down=[True, False])
+    # MEAN is over N x classes elements, so that one number serves batches of any size in both phases.
+    loss = n[name] = L.Reduction(product, operation=P.Reduction.MEAN, coeff=-classes, loss_weight=weight)
+    return loss
+
+
+def _softened(n, name, student, teacher, tau):
+    """P_T and log P_S, N x classes each."""
     scaled = n[name + "/teacher_logits"] = L.Power(teacher, scale=1 / tau)
     target = n[name + "/teacher"] = L.Softmax(scaled)
     scaled = n[name + "/student_logits"] = L.Power(student, scale=1 / tau)
     softened = n[name + "/student"] = L.Softmax(scaled)
     log = n[name + "/log"] = L.Log(softened, shift=SMALLEST)
-    product = n[name + "/product"] = L.Eltwise(log, target, operation=P.Eltwise.PROD, propagate_down=[True, False])
-    # MEAN is over N x classes elements, so that one number serves batches of any size in both phases.
-    loss = n[name] = L.Reduction(product, operation=P.Reduction.MEAN, coeff=-classes, loss_weight=weight)
+    return target, log
+
+
+# --- one loss for each image, N: what hint-dynamic KD weighs ----------------------------------------------------------
+
+
+def divergence(n, name, student, teacher, tau):
+    """tau^2 KL(P_T || P_S) with P = softmax(logits / tau) of each image. The teacher gets no gradient."""
+    target, log = _softened(n, name, student, teacher, tau)
+    own = n[name + "/teacher_log"] = L.Log(target, shift=SMALLEST)
+    apart = n[name + "/ratio"] = L.Eltwise(log, own, coeff=[-1, 1], propagate_down=[True, False])
+    product = n[name + "/product"] = L.Eltwise(apart, target, operation=P.Eltwise.PROD, propagate_down=[True, False])
+    each = n[name + "/each"] = L.Reduction(product, axis=1, coeff=tau**2)
+    return each
+
+
+def distance(n, name, student, teacher, elements):
+    """The mean squared difference of two maps, or of two FSP matrices, of `elements` numbers, of each image. The
+    teacher gets no gradient."""
+    apart = n[name + "/difference"] = L.Eltwise(student, teacher, coeff=[1, -1], propagate_down=[True, False])
+    each = n[name + "/each"] = L.Reduction(apart, operation=P.Reduction.SUMSQ, axis=1, coeff=1 / elements)
+    return each
+
+
+def instance_weights(n, name, logits, label, each, index, given):
+    """The weights of each image's hint losses, a top of N for each of `each`, {hint: its losses}. given: the param_str
+    of layers/instance_weights.py. No gradient goes through it."""
+    bottoms = (logits, label, *each.values(), index)
+    parameters = {
+        "module": "hkd.layers.instance_weights", "layer": "InstanceWeights", "param_str": json.dumps(given),
+    }  # fmt: skip
+    tops = L.Python(
+        *bottoms,
+        name=name,
+        ntop=len(each),
+        python_param=parameters,
+        propagate_down=[False] * len(bottoms),
+        # Its parameters learn by the driver's meta step, not by the solver.
+        param=[{"lr_mult": 0, "decay_mult": 0}] * instance_weights_layer.BLOBS,
+    )
+    for hint, top in zip(each, tops, strict=True):
+        n[f"{hint}/weight"] = top
+    return tops
+
+
+def weighted(n, name, each, weight):
+    """The mean over the batch of each image's loss times its weight. The weights get no gradient."""
+    product = n[name + "/weighted"] = L.Eltwise(each, weight, operation=P.Eltwise.PROD, propagate_down=[True, False])
+    loss = n[name] = L.Reduction(product, operation=P.Reduction.MEAN, loss_weight=1)
     return loss

@@ -14,14 +14,16 @@ DENSE_FLOWS = tuple((first, last) for last in PAIRS for first in range(last))
 class Part:
     """One stage of a method.
 
-    kind:   the network that it trains: baseline, hint, fsp, kd, grow (the student up to a stack, with a classifier of its
-            own) or finetune (the whole student by cross entropy).
+    kind:   the network that it trains: baseline, hint, fsp, kd, dynamic (hint-dynamic KD), grow (the student up to
+            a stack, with a classifier of its own) or finetune (the whole student by cross entropy).
     step:   its number among the stages of that kind; 0 where there is one only.
     pairs:  of kind hint: which of the pairs (H1, G1), (H2, G2), (H3, G3). Their places are settings of the experiment,
             by default the ends of stacks 1, 2 and 3.
     flows:  of kind fsp: the FSP matrices, each between two of the nodes 0 (the first convolution), 1, 2 and 3 (the ends of
             the stacks).
     permuted: of kind fsp: each net has the teacher's channels in an order of its own.
+    weights: of kind dynamic: where the hints' weights come from (layers/instance_weights.py).
+    ensemble: of kind dynamic: whether an image's weights are averaged with those that it had before.
     after:  the part whose student it starts from: an index into the same method, or (method, index); None: random weights.
     shared: one run serves nets 1 to 3, as the papers' first stages do.
     """
@@ -31,6 +33,8 @@ class Part:
     pairs: tuple[int, ...] = ()
     flows: tuple[tuple[int, int], ...] = ()
     permuted: bool = False
+    weights: str = ""
+    ensemble: bool = False
     after: int | tuple[str, int] | None = None
     shared: bool = False
 
@@ -40,12 +44,22 @@ class Part:
 
     @property
     def needs_teacher(self):
-        return self.kind in ("hint", "fsp", "kd")
+        return self.kind in ("hint", "fsp", "kd", "dynamic")
+
+    @property
+    def indexed(self):
+        """Whether it reads the index of its training images (data_tools/index_lmdb.py)."""
+        return self.kind == "dynamic"
 
     @property
     def classifies(self):
         """Whether the student in it has its fully connected layer."""
         return self.kind not in ("hint", "fsp")
+
+    @property
+    def learns_weights(self):
+        """Whether it has a meta-weight network, and so takes meta steps."""
+        return self.weights in ("learned", "global")
 
     @property
     def last_node(self):
@@ -114,6 +128,13 @@ METHODS = {
     # Its controls: all six at once; FSP's three one after another.
     "dense-concurrent": (*_flows(DENSE_FLOWS), Part("finetune", after=0)),
     "fsp-sequential": (*_flows(*(_ending_at(i, FLOWS) for i in PAIRS)), Part("finetune", after=2)),
+    # Hint-dynamic KD, as this project reads it: a meta-weight network gives each image weights of its hints.
+    "hint-dynamic": (Part("dynamic", weights="learned", ensemble=True),),
+    # Its controls: without the weights' history; learned weights that all images share; random ones; equal ones.
+    "hint-dynamic-no-ensemble": (Part("dynamic", weights="learned"),),
+    "hint-dynamic-global": (Part("dynamic", weights="global"),),
+    "hint-dynamic-random": (Part("dynamic", weights="random"),),
+    "hint-dynamic-equal": (Part("dynamic", weights="equal"),),
 }
 DEFAULT = "layerwise"
 KINDS = ("teacher", *dict.fromkeys(part.kind for parts in METHODS.values() for part in parts))

@@ -4,7 +4,8 @@ The student's layers have the same names in every network; the teacher's carry t
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import caffe
 import numpy as np
@@ -15,10 +16,13 @@ from google.protobuf import text_format
 
 from hkd import losses
 from hkd.cli import UserError
+from hkd.data import INDEX_FILE
+from hkd.experiments import HINTS
 from hkd.resnet import STEM, Style, body, classifier, module_name
 
 TEACHER = "teacher/"
 REGRESSOR = "regressor"
+WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -92,18 +96,8 @@ def fsp(experiment, flows, feed, permuted_by=None):
     orders = _orders(experiment, permuted_by)
     for first, end in flows:
         name = f"fsp{first}{end}"
-        matrices = {}
-        for prefix, architecture in (("", experiment.student), (TEACHER, experiment.teacher)):
-            modules = _flow_modules(experiment, architecture, first, end)
-            pair = [maps[prefix][module] for module in modules]
-            ratio = _size(experiment.facts, modules[0][0]) // _size(experiment.facts, modules[1][0])
-            if ratio > 1:
-                pair[0] = n[f"{prefix}{name}/pool"] = L.Pooling(
-                    pair[0], pool=P.Pooling.MAX, kernel_size=ratio, stride=ratio
-                )
-            rows, columns = (orders.get(module[0]) if prefix else None for module in modules)
-            matrices[prefix] = losses.fsp_matrix(n, f"{prefix}{name}/matrix", *pair, rows, columns)
-        losses.fsp(n, name, matrices[""], matrices[TEACHER], experiment.fsp_lambda)
+        matrices = _fsp_matrices(n, experiment, name, maps, first, end, orders)
+        losses.fsp(n, name, *matrices, experiment.fsp_lambda)
     written = ", ".join(f"{first}-{end}" for first, end in flows)
     return _network(f"{experiment.pair} FSP {written}", n, test_data)
 
@@ -113,6 +107,23 @@ def check_flows(experiment, flows):
     both networks have the same channels."""
     for first, end in flows:
         _refuse_other_widths(experiment, first, end)
+
+
+def _fsp_matrices(n, experiment, name, maps, first, end, orders):
+    """The student's and the teacher's FSP matrix of one flow. maps: {prefix: {module: its output}}."""
+    _refuse_other_widths(experiment, first, end)
+    matrices = []
+    for prefix, architecture in (("", experiment.student), (TEACHER, experiment.teacher)):
+        modules = _flow_modules(experiment, architecture, first, end)
+        pair = [maps[prefix][module] for module in modules]
+        ratio = _size(experiment.facts, modules[0][0]) // _size(experiment.facts, modules[1][0])
+        if ratio > 1:
+            pair[0] = n[f"{prefix}{name}/pool"] = L.Pooling(
+                pair[0], pool=P.Pooling.MAX, kernel_size=ratio, stride=ratio
+            )
+        rows, columns = (orders.get(module[0]) if prefix else None for module in modules)
+        matrices.append(losses.fsp_matrix(n, f"{prefix}{name}/matrix", *pair, rows, columns))
+    return matrices
 
 
 def _refuse_other_widths(experiment, first, end):
@@ -192,6 +203,63 @@ def check_classes(experiment):
         )
 
 
+def check_hints(experiment):
+    """Raises UserError where a hint of hint-dynamic KD cannot be: as KD, or as FSP of stack 3."""
+    if "soft" in experiment.dynamic_hints:
+        check_classes(experiment)
+    if "fsp" in experiment.dynamic_hints:
+        check_flows(replace(experiment, fsp_pairs="input"), ((2, 3),))
+
+
+def hint_dynamic(experiment, feed, weights, ensemble, iterations, random_seed):
+    """Cross entropy plus, for each hint, the mean of its losses of a batch's images, each times a weight of its own
+    that the layer `weights` gives (layers/instance_weights.py); in the TEST phase all weights are equal.
+
+    weights, ensemble, iterations, random_seed: of that layer. Raises UserError where a hint cannot be (check_hints).
+    """
+    check_hints(experiment)
+    # Where FSP's own maps are taken is a setting of FSP's stages.
+    e = replace(experiment, fsp_pairs="input")
+    n = caffe.NetSpec()
+    test_data = data_layers(n, e, feed, index=True)
+    maps, logits = {}, {}
+    for style, architecture in ((_teacher(e), e.teacher), (_student(e), e.student)):
+        maps[style.prefix] = body(n, style, n.data, architecture, e.facts.size)
+        *_, top = maps[style.prefix].values()
+        logits[style.prefix] = classifier(n, style, top, e.facts.classes)
+    losses.hard_cross_entropy(n, "hard", logits[""], n.label)
+    each = {}
+    for hint in e.dynamic_hints:
+        if hint == "soft":
+            each[hint] = losses.divergence(n, hint, logits[""], logits[TEACHER], e.dynamic_tau)
+            continue
+        if hint == "feature":
+            pair = [maps[prefix][a.end(3)] for prefix, a in (("", e.student), (TEACHER, e.teacher))]
+            channels, elements = e.teacher.widths[2], e.teacher.widths[2] * _size(e.facts, 3) ** 2
+            if e.dynamic_regressor:
+                pair[0] = losses.regressor(n, f"{REGRESSOR}3", pair[0], channels)
+        else:
+            pair, elements = _fsp_matrices(n, e, hint, maps, 2, 3, {}), e.teacher.widths[1] * e.teacher.widths[2]
+        each[hint] = losses.distance(n, hint, *pair, elements)
+    given = {
+        "weights": weights,
+        "output": e.dynamic_output,
+        "ensemble": e.dynamic_ensemble if ensemble else "none",
+        "mu": e.dynamic_mu,
+        "u": e.dynamic_u,
+        "v0": e.dynamic_v0,
+        "hidden": e.dynamic_hidden,
+        "scales": [e.dynamic_scales[HINTS.index(hint)] for hint in e.dynamic_hints],
+        "iterations": iterations,
+        "seed": random_seed,
+    }
+    tops = losses.instance_weights(n, WEIGHTS, logits[""], n.label, each, n.index, given)
+    for (hint, vector), weight in zip(each.items(), tops, strict=True):
+        losses.weighted(n, hint, vector, weight)
+    accuracy(n, logits[""])
+    return _network(f"{e.pair} hint-dynamic KD", n, test_data)
+
+
 def deploy(experiment, architecture):
     """The network alone, for images that you give it: blob `data` (1 x C x H x W, mean subtracted) to blob `prob`."""
     facts = experiment.facts
@@ -215,10 +283,11 @@ def _teacher(experiment):
     return Style(TEACHER, True, experiment.shortcut, experiment.bn_fraction)
 
 
-def data_layers(n, experiment, feed, label=True):
+def data_layers(n, experiment, feed, label=True, index=False):
     """Puts the TRAIN data layer into `n`; returns the TEST one, whose tops have the same names, as a list of layers.
 
     Training images: random crop and mirror; test images: as they are (Caffe would mirror them too if told to).
+    index: also each training image's place in the official order, blob `index`; test images have none, there it is 0.
     """
     facts = experiment.facts
     means = [
@@ -245,6 +314,13 @@ def data_layers(n, experiment, feed, label=True):
         spec.data, *rest = tops if label else (tops,)
         if label:
             spec.label = rest[0]
+    if index:
+        source = {"source": f"{feed.folder}/{Path(INDEX_FILE).parent}", "batch_size": feed.train_batch}
+        n.index_pixel, n.index = L.Data(
+            name="index", ntop=2, include={"phase": caffe.TRAIN}, data_param={**source, "backend": P.Data.LMDB}
+        )
+        n["index/silence"] = L.Silence(n.index_pixel, ntop=0, include={"phase": caffe.TRAIN})
+        test.index = L.DummyData(shape={"dim": [feed.test_batch]}, include={"phase": caffe.TEST})
     return list(test.to_proto().layer)
 
 

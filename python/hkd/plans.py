@@ -79,7 +79,8 @@ class Stage:
             return f"{self.experiment.teacher.name}-teacher"
         # A stage that no teacher has a part in is the same whichever teacher the experiment has.
         networks_in_it = self.experiment.pair if self.taught else self.experiment.student.name
-        names = [networks_in_it, self.method.removesuffix("-kd") if self.kind == "kd" else self.method, self.part.name]
+        names = [networks_in_it, self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
+        names += [self.part.name] if self.kind != "dynamic" else []
         return "-".join(dict.fromkeys(names))
 
     @property
@@ -176,6 +177,8 @@ class Stage:
             networks.check_flows(self.experiment, self.part.flows)
         if self.kind == "kd":
             networks.check_classes(self.experiment)
+        if self.kind == "dynamic":
+            networks.check_hints(self.experiment)
 
     def network(self, data_folder, test_images):
         """Its NetParameter, reading LMDBs under `data_folder`."""
@@ -187,6 +190,9 @@ class Stage:
             return networks.fsp(e, self.part.flows, feed, self.random_seed if self.part.permuted else None)
         if self.kind == "kd":
             return networks.kd(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
+        if self.kind == "dynamic":
+            part = self.part
+            return networks.hint_dynamic(e, feed, part.weights, part.ensemble, self.iterations, self.random_seed)
         return networks.plain(e, self.learner, feed, self.learner_end)
 
     def solver(self, net, snapshot_prefix, test_images):
@@ -214,6 +220,13 @@ class Stage:
             "solver.prototxt": solvers.text(solver, self.header()),
         }
 
+    @property
+    def beside(self):
+        """The settings that the driver itself trains by, beside network and solver: hint-dynamic KD's meta steps."""
+        if self.kind != "dynamic":
+            return {}
+        return {k: getattr(self.experiment, k) for k in experiments.settings() if k.startswith("dynamic_")}
+
     def digest(self, manifest, parents):
         """sha256 over all that decides its weights: network, solver, images, and the weights that it starts from.
 
@@ -221,6 +234,8 @@ class Stage:
         """
         files = self.files("STAGE", "DATA", manifest.test_images)
         whole = {"files": files, "pixels": manifest.pixels, "parents": parents}
+        if self.beside:
+            whole["beside"] = self.beside
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

@@ -35,13 +35,15 @@ class Snapshots:
         """Where Caffe itself is to write: the solver's snapshot_prefix."""
         return folder / ".caffe"
 
-    def save(self, solver, extra):
-        """Writes one of `solver` (pycaffe), with `extra` (JSON) beside it. Raises UserError when weights are not finite
-        or the disk is full, before Caffe aborts on it; the snapshots that are there stay."""
+    def save(self, solver, extra, files=None):
+        """Writes one of `solver` (pycaffe), with `extra` (JSON) and `files` ({name: bytes}) beside it. Raises UserError
+        when weights are not finite or the disk is full, before Caffe aborts on it; the snapshots that are there
+        stay."""
+        files = files or {}
         weights = [blob.data for blobs in solver.net.params.values() for blob in blobs]
         if not all(np.isfinite(w).all() for w in weights):
             raise UserError(f"{shown(self.folder)}: a weight is not finite at iteration {solver.iter}: {self.advice()}")
-        needed = 3 * 4 * sum(w.size for w in weights) + (1 << 20)
+        needed = 3 * 4 * sum(w.size for w in weights) + sum(map(len, files.values())) + (1 << 20)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise UserError(
@@ -54,8 +56,11 @@ class Snapshots:
         for suffix, name in (("caffemodel", WEIGHTS), ("solverstate", STATE)):
             Path(f"{self.prefix_in(self.folder)}_iter_{solver.iter}.{suffix}").replace(partial / name)
             _flush(partial / name)
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
+            _flush(partial / name)
         note = {"digest": self.digest, "iteration": solver.iter, **extra}
-        note["sha256"] = {name: sha256(partial / name) for name in (WEIGHTS, STATE)}
+        note["sha256"] = {name: sha256(partial / name) for name in (WEIGHTS, STATE, *files)}
         (partial / NOTE).write_text(json.dumps(note))
         _flush(partial / NOTE)
         final = self.folder / f"iter_{solver.iter:07d}"

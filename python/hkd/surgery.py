@@ -124,6 +124,9 @@ def declared(stage, folder):
     if part.classifies and (grows or not begun or not before.classifies):
         fresh.append("fc")
     fresh += [f"{networks.REGRESSOR}{i}" for i in part.pairs if i in experiment.regressed_pairs]
+    if part.kind == "dynamic":
+        fresh += [networks.WEIGHTS]
+        fresh += [f"{networks.REGRESSOR}3"] if experiment.dynamic_regressor else []
     return sources, tuple(fresh)
 
 

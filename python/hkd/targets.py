@@ -28,6 +28,11 @@ TITLES = {
     "dense-flow": "dense flow step by step",
     "dense-flow-cumulative": "dense flow step by step, cumulative",
     "dense-flow-kd": "dense flow step by step, then KD",
+    "hint-dynamic": "hint-dynamic KD (HKD-like)",
+    "hint-dynamic-no-ensemble": "hint-dynamic KD (HKD-like), no history",
+    "hint-dynamic-global": "HKD-like, learned weights for all images alike",
+    "hint-dynamic-random": "HKD-like, random weights",
+    "hint-dynamic-equal": "HKD-like, equal weights",
 }
 """What tables and figures call a method; '' is the teacher."""
 
@@ -70,8 +75,8 @@ class Row:
 @dataclass(frozen=True)
 class Target:
     """A table or figure. measure: Pc (accuracy) or Pe (error = 100 - Pc), in percent. form: table, bars, curves (test loss
-    and accuracy of stage 2) or hint losses. called: its name in words, where `name` is not Table or Figure with a number.
-    left_out: which methods are not in it, and why."""
+    and accuracy of stage 2), hint losses or weights (of hint-dynamic KD). called: its name in words, where `name` is not Table
+    or Figure with a number. left_out: which methods are not in it, and why."""
 
     name: str
     title: str
@@ -229,7 +234,7 @@ def _all_methods(name, experiment):
         "table",
         tuple(rows),
         f"All methods, {' to '.join(titles)}",
-        tuple(f"{', '.join(titles)}: {reason}" for reason, titles in reasons.items()),
+        tuple(f"{'; '.join(titles)}: {reason}" for reason, titles in reasons.items()),
     )
 
 
@@ -255,6 +260,21 @@ def _reported_nets(experiment, method):
 
 ALL_METHODS = {name: _all_methods(name, experiment) for name, experiment in _ALL_METHODS.items()}
 TARGETS = {target.name: target for target in _TARGETS} | ALL_METHODS
+
+
+def _weights(experiment):
+    e = experiments.experiment(experiment)
+    title = f"{e.facts.title}, {e.teacher.depth} to {e.student.depth} layers: hint weights (HKD-like)"
+    return _figure(f"{experiment}-weights", title, experiment, LEARNED_WEIGHTS, form="weights")
+
+
+LEARNED_WEIGHTS = ("hint-dynamic", "hint-dynamic-no-ensemble", "hint-dynamic-global")
+WEIGHTS = {
+    target.name: target
+    for target in map(_weights, experiments.EXPERIMENTS)
+    if not why_not(target.rows[0].experiment, LEARNED_WEIGHTS[0])
+}
+"""A figure for each experiment that no paper has: the weights that hint-dynamic KD learned, over its iterations."""
 
 
 def reported_pc(experiment, method):

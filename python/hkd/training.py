@@ -20,6 +20,7 @@ from hkd import devices, engines, paper, parallel, records, solvers
 from hkd.cli import IMAGE, ROOT, UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
+from hkd.hint_dynamic.session import HISTORY, Session
 from hkd.progress import Progress
 from hkd.snapshots import STATE, WEIGHTS, Snapshots
 
@@ -70,11 +71,12 @@ def build_solver(folder, job):
     return solver
 
 
-def skip_data(solver, leave=lambda: None):
-    """Runs the data layer over the iterations that a restored solver has done. leave: called before each."""
+def skip_data(solver, leave=lambda: None, last=0):
+    """Runs the data layers, layer 0 to layer `last`, over the iterations that a restored solver has done. leave: called
+    before each."""
     for _ in range(solver.iter):
         leave()
-        solver.net._forward(0, 0)
+        solver.net._forward(0, last)
 
 
 class Training:
@@ -90,6 +92,7 @@ class Training:
         self.seconds, self.sessions = 0.0, 1
         self.engine = engines.label(job.engine, job.precision, len(job.gpus))
         self.engines = []  # of earlier sessions
+        self.dynamic = None  # beside the loop of hint-dynamic KD
 
     def run(self):
         started = time.monotonic()
@@ -121,6 +124,8 @@ class Training:
         self.solver = build_solver(self.folder, self.job)
         self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
         self.losses = [name for name, weight in self.weights.items() if weight]
+        if self.stage.kind == "dynamic":
+            self.dynamic = Session(self.stage, self.solver.net, self.snapshots.folder, self.manifest)
 
     def _resume(self):
         """Goes on from the newest snapshot, and returns it: None at the beginning."""
@@ -128,6 +133,8 @@ class Training:
         self.tested = None
         if found is None:
             self.log_path.unlink(missing_ok=True)
+            if self.dynamic:
+                self.dynamic.begin()
             return None
         snapshot, note = found
         self.snapshots.restore(snapshot, self.solver)
@@ -142,7 +149,11 @@ class Training:
         write_whole(self.log_path, "".join(json.dumps(line) + "\n" for line in kept))
         self.tested = max((line["iteration"] for line in kept if "test_loss" in line), default=None)
         print(f"  resumed at iteration {done:,} of {self.stage.iterations:,}", flush=True)
-        skip_data(self.solver, self._leave_untrained)
+        last = 0
+        if self.dynamic:
+            self.dynamic.resume(snapshot, done)
+            last = self.dynamic.last_data_layer
+        skip_data(self.solver, self._leave_untrained, last)
         return snapshot
 
     def _leave_untrained(self):
@@ -163,6 +174,8 @@ class Training:
                 )
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
+        if self.dynamic:
+            self.dynamic.after_iteration(self.solver.iter, self._lr())
         self.progress.advance(self._total(values))
 
     def _log_if_due(self):
@@ -172,6 +185,8 @@ class Training:
         means = {name: total / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         parts = means if len(means) > 1 else {}
+        if self.dynamic:
+            parts |= self.dynamic.log()
         self._log({"iteration": done, "lr": self._lr(), "loss": self._total(means), **parts})
 
     def _test_if_due(self):
@@ -231,6 +246,7 @@ class Training:
                 "sessions": self.sessions,
                 "engines": self._engines(),
             },
+            self.dynamic.files() if self.dynamic else {},
         )
 
     def _engines(self):
@@ -247,7 +263,10 @@ class Training:
         """final.caffemodel and final.solverstate, then the record, then the snapshots go."""
         self._snapshot()
         snapshot, _ = self.snapshots.newest(lambda line: None)
-        for name, final in ((WEIGHTS, records.FINAL), (STATE, "final.solverstate")):
+        finals = {WEIGHTS: records.FINAL, STATE: "final.solverstate"}
+        if self.dynamic and self.dynamic.keeps_history:
+            finals[HISTORY] = HISTORY
+        for name, final in finals.items():
             write_whole(self.folder / final, (snapshot / name).read_bytes())
         records.write_record(self.folder, self._record())
         shutil.rmtree(self.snapshots.folder)
@@ -292,6 +311,7 @@ class Training:
                 "stage": self.digest,
                 "pixels": self.manifest.pixels,
                 **{name: sha256(self.folder / name) for name in (*records.FILES, records.FINAL, records.LOG)},
+                **{name: sha256(self.folder / name) for name in (HISTORY,) if (self.folder / name).exists()},
             },
             "versions": versions(self.job.engine),
         }

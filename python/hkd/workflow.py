@@ -7,13 +7,15 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import engines, experiments, methods, plans, targets
+from hkd import engines, experiments, hint_dynamic, methods, plans, targets
 from hkd.cli import UserError, default_folder, did_you_mean
 from hkd.data import shown
 from hkd.tables import NETS
 
 DONE = ".finished"
 """The file in a stage's folder that tells Snakemake that run_stage.py found or made it finished."""
+INDEXED = ".indexed"
+"""The same in a data set's folder, of the index of its training images."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,34 @@ class Workflow:
         s = self.settings
         found = {}
         for name, target in targets.TARGETS.items():
-            rows = tuple(row for row in target.rows if s.chosen(row))
+            rows = tuple(row for row in target.rows if s.chosen(row) and self._trainable(row))
             if rows:
                 found[name] = replace(target, rows=rows).stages(s.nets, s.scale, s.seed)
         for name in s.experiments or experiments.EXPERIMENTS:
-            rows = (targets.Row("", name, m) for m in ("", "baseline", *experiments.named(name).methods))
-            found[name] = [stage for row in rows for stage in row.stages(s.nets, s.scale, s.seed)]
+            e = experiments.named(name)
+            rows = (targets.Row("", name, m) for m in ("", "baseline", *e.methods))
+            found[name] = [
+                stage for row in filter(self._trainable, rows) for stage in row.stages(s.nets, s.scale, s.seed)
+            ]
+            weights = f"{name}-weights"
+            learned = (
+                [row for row in targets.WEIGHTS[weights].rows if row.method in e.methods]
+                if weights in targets.WEIGHTS
+                else []
+            )
+            if learned:
+                found[weights] = [x for row in learned for x in row.stages(s.nets, s.scale, s.seed)]
         return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
+
+    def _trainable(self, row):
+        """Whether the engine has all that a targets.Row needs; one that it has not stays a row of dashes."""
+        try:
+            for stage in row.stages(1):
+                if stage.kind == "dynamic":
+                    hint_dynamic.check(stage, self.settings.engine, ())
+        except UserError:
+            return False
+        return True
 
     def _changed(self, stage):
         return replace(stage, experiment=experiments.experiment(stage.experiment.name, self.settings.set))
@@ -128,10 +151,14 @@ class Workflow:
         """What must be there before a stage is trained: its data set, and its parents."""
         stage = self.stages[folder]
         datasets = dict.fromkeys(needed.experiment.dataset for needed in plans.lineage(stage))
-        return [*map(self.manifest, datasets), *map(self.marker, stage.parents.values())]
+        found = [*map(self.manifest, datasets), *map(self.marker, stage.parents.values())]
+        return [*found, self.index(stage.experiment.dataset)] if stage.part.indexed else found
 
     def manifest(self, dataset):
         return f"{self.settings.data}/{dataset}/manifest.json"
+
+    def index(self, dataset):
+        return f"{self.settings.data}/{dataset}/{INDEXED}"
 
     def datasets(self):
         return sorted({stage.experiment.dataset for stage in self.stages.values()})
@@ -154,7 +181,8 @@ class Workflow:
         """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update."""
         stage = self.stages[folder]
         files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
-        return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+        text = repr(sorted(files.items())) + (repr(stage.beside) if stage.beside else "")
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def table_words(self):
         """The arguments of make_tables.py that choose these runs and no others."""
