@@ -118,8 +118,8 @@ def test_a_dry_run_of_every_target(profile):
     everything = [*targets.TARGETS, "tables", "all-methods", "claims", "report", *experiments.EXPERIMENTS]
     done = snakemake("-n", "--workflow-profile", f"profiles/{profile}", *everything, check=0)
     counts = {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", said(done), re.M)}
-    # The paper's and those of Fashion-MNIST, SVHN and Tiny-ImageNet; two teachers that are transferred.
-    assert counts["teacher"] == 8 + 3 + 2 and counts["baseline"] == 12 + 3 * 3
+    # The papers' and those of Fashion-MNIST, SVHN and Tiny-ImageNet; two teachers that are transferred.
+    assert counts["teacher"] == 13 + 3 + 2 and counts["baseline"] == 24 + 3 * 3
     if profile != "default":
         assert "gpu=1" in said(done)
 
