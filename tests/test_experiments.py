@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hkd import experiments, paper, plans, solvers
+from hkd import experiments, paper, plans, solvers, values
 from hkd.cli import UserError
 from hkd.data import DATASETS
 
@@ -62,7 +62,7 @@ def test_a_scale_multiplies_every_count_and_keeps_the_order(scale):
         assert 0 < solver.display <= stage.iterations and 0 < solver.test_interval <= stage.iterations
         assert 0.9 <= plans.scaled_fraction(0.999, scale) <= 0.999
         if scale != 1:
-            assert experiments.number_text(scale) in str(stage.group) and "NOT the paper's" in " ".join(stage.header())
+            assert values.number_text(scale) in str(stage.group) and "NOT the paper's" in " ".join(stage.header())
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5, float("nan"), float("inf")])
@@ -134,7 +134,7 @@ def test_a_folder_and_a_job_carry_a_number_to_its_last_digit(number):
     assert plans.stage(E, "", "teacher", scale=number).group.name == f"scale{number!r}-seed1"
     changed = experiments.replace(E, base_lr=number)
     (text,) = (
-        (experiments.setting_text(*item) for item in experiments.changed(changed).items())
+        (values.setting_text(*item) for item in experiments.changed(changed).items())
         if number != 0.1
         else ("base_lr=0.1",)
     )

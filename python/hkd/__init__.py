@@ -3,7 +3,8 @@ what stands above it):
 
     paper.py        what the paper states            assumptions.py  what it leaves open
     data.py         the data sets and their manifests
-    architecture.py the shape of a ResNet            experiments.py  teacher, student, data set, settings
+    architecture.py the shape of a ResNet            values.py       what settings may be, and how they are written
+    experiments.py  teacher, student, data set, settings
     resnet.py       the network in a few helpers     losses.py       hint loss, FSP, softened cross entropy
     layers/         what BVLC Caffe has no layer for
     networks.py     one function a kind of network   solvers.py      typed solver files
@@ -16,7 +17,8 @@ what stands above it):
     parity.py       the one against the other        memory.py       what a network takes of a GPU
     parallel.py     several GPUs
     hint_dynamic/   what hint-dynamic KD does beside the loop
-    training.py     the loop of one stage            job.py          one stage, in a process of its own
+    recording.py    what a record says               training.py     the loop of one stage
+    job.py          one stage, in a process of its own
     driver.py       the stages that a command needs, in order
     targets.py      the paper's tables and figures as data           cost.py      what each costs to make
     cells.py        which records may stand in one cell              tables.py    from records to tables

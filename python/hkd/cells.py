@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from hkd import engines, experiments, plans, records
+from hkd import engines, experiments, plans, records, values
 from hkd.cli import UserError, did_you_mean
 from hkd.data import shown
 from hkd.files import sha256
@@ -32,7 +32,7 @@ class Condition:
 
     def notes(self):
         """What a row has to say of itself: how it was made otherwise than the paper's."""
-        scale = [] if self.scale == 1 else [f"scale {experiments.number_text(self.scale)}"]
+        scale = [] if self.scale == 1 else [f"scale {values.number_text(self.scale)}"]
         engine = [] if self.engine == "caffe" else [f"engine {self.engine}"]
         return [*scale, *self.settings, *engine]
 
@@ -149,7 +149,7 @@ def refuse_mixed(what, one, other):
 def _words(value):
     if isinstance(value, tuple):
         return ", ".join(value) or "the paper's"
-    return experiments.number_text(value) if isinstance(value, float) else str(value)[:12]
+    return values.number_text(value) if isinstance(value, float) else str(value)[:12]
 
 
 def _condition(record, stage):
@@ -169,7 +169,7 @@ def _condition(record, stage):
 def _changes(experiment, reached):
     rules = experiments.settings()
     changed = experiments.changed(experiment).items()
-    return [experiments.setting_text(k, v) for k, v in changed if rules[k]["stages"] in reached]
+    return [values.setting_text(k, v) for k, v in changed if rules[k]["stages"] in reached]
 
 
 def _check_place(folder, record):

@@ -21,6 +21,7 @@ from hkd import (
     plans,
     records,
     snapshots,
+    values,
 )
 from hkd.cli import IMAGE, ROOT, UserError, default_folder, fail, require_writable
 from hkd.data import shown
@@ -245,7 +246,7 @@ def spawn(stage, options, data_folder, prepare_only=False):
 
 
 def stage_changes(stage):
-    return [experiments.setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
+    return [values.setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
 
 
 def last_words(log, number):

@@ -5,24 +5,13 @@ any of them for one command; a changed setting gets a run folder of its own.
 """
 
 import dataclasses
-import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from hkd import data, paper
+from hkd import data, paper, values
 from hkd.architecture import ENDS, Architecture, modules
 from hkd.cli import UserError, did_you_mean
-
-
-def _setting(default=dataclasses.MISSING, stages="all", choices=None, above=None, least=None):
-    """A setting that --set may change. `stages`: the stages that it reaches, with all that follow them; `above` and
-    `least` bound a number from below."""
-    metadata = {"stages": stages, "choices": choices, "above": above, "least": least}
-    return field(default=default, metadata=metadata)
-
-
-HINTS = ("soft", "feature", "fsp")
-"""The hints that hint-dynamic KD can weigh: softened outputs, maps of the last stack, FSP matrix of the last stack."""
+from hkd.values import HINTS, setting
 
 
 @dataclass(frozen=True)
@@ -33,17 +22,17 @@ class Experiment:
     teacher: Architecture
     student: Architecture
 
-    batch: int = _setting(least=1)
-    base_lr: float = _setting(stages="schedule", above=0)
-    stepvalue: tuple = _setting(stages="schedule")
-    max_iter: int = _setting(stages="schedule", least=1)
-    hint_iterations: tuple = _setting(stages="hint")
-    hint_kd_iterations: int = _setting(stages="hint", least=1)
-    sl_iterations: int = _setting(stages="grow", least=1)
-    fsp_stepvalue: tuple = _setting(stages="fsp")
-    fsp_iterations: int = _setting(stages="fsp", least=1)
-    flow_iterations: tuple = _setting(stages="fsp")  # of the steps of dense-flow and its controls
-    sl_lambda_kd: float = _setting(stages="sl-resnet-kd", least=0)
+    batch: int = setting(least=1)
+    base_lr: float = setting(stages="schedule", above=0)
+    stepvalue: tuple = setting(stages="schedule")
+    max_iter: int = setting(stages="schedule", least=1)
+    hint_iterations: tuple = setting(stages="hint")
+    hint_kd_iterations: int = setting(stages="hint", least=1)
+    sl_iterations: int = setting(stages="grow", least=1)
+    fsp_stepvalue: tuple = setting(stages="fsp")
+    fsp_iterations: int = setting(stages="fsp", least=1)
+    flow_iterations: tuple = setting(stages="fsp")  # of the steps of dense-flow and its controls
+    sl_lambda_kd: float = setting(stages="sl-resnet-kd", least=0)
     # What the names of its stages have to say because other experiments on the data set have it otherwise: `tag` of every
     # stage, `student_tag` of those that train the whole student by base_lr, stepvalue and max_iter.
     tag: str = ""
@@ -52,47 +41,47 @@ class Experiment:
     methods: tuple = ()  # what the paper reports of it; every method can be run on every experiment
     teacher_dataset: str | None = None  # where it is not the student's: transfer to another task
 
-    momentum: float = _setting(paper.MOMENTUM, least=0)
-    weight_decay: float = _setting(paper.WEIGHT_DECAY, least=0)
-    hint_lr: float = _setting(paper.HINT_LR, stages="hint", above=0)
-    hint_layers: tuple = _setting(ENDS, stages="hint")  # H1, H2, H3 as stack.block
-    guided_layers: tuple = _setting(ENDS, stages="hint")  # G1, G2, G3
-    hint_relu: str = _setting("after", stages="hint", choices=("after", "before"))
-    tau: float = _setting(paper.TAU, stages="kd", above=0)
-    lambda_kd: float = _setting(paper.LAMBDA_KD, stages="kd", least=0)
-    sl_lr: float = _setting(0.1, stages="grow", above=0)
-    fsp_lr: float = _setting(1e-3, stages="fsp", above=0)
-    fsp_lambda: float = _setting(1.0, stages="fsp", above=0)  # FSP equation 2, one for all pairs
-    fitnet_stepvalue: tuple = _setting(paper.FITNET_SCHEDULE.stepvalue, stages="fitnet")  # of its hints, from hint_lr
-    fitnet_iterations: int = _setting(paper.FITNET_SCHEDULE.max_iter, stages="fitnet", least=1)
-    fitnet_lambda: tuple = _setting(paper.FITNET_LAMBDA, stages="fitnet")  # of its KD: from the first to the second
-    fsp_pairs: str = _setting("input", stages="fsp", choices=("input", "block"))  # the first map of a pair
+    momentum: float = setting(paper.MOMENTUM, least=0)
+    weight_decay: float = setting(paper.WEIGHT_DECAY, least=0)
+    hint_lr: float = setting(paper.HINT_LR, stages="hint", above=0)
+    hint_layers: tuple = setting(ENDS, stages="hint")  # H1, H2, H3 as stack.block
+    guided_layers: tuple = setting(ENDS, stages="hint")  # G1, G2, G3
+    hint_relu: str = setting("after", stages="hint", choices=("after", "before"))
+    tau: float = setting(paper.TAU, stages="kd", above=0)
+    lambda_kd: float = setting(paper.LAMBDA_KD, stages="kd", least=0)
+    sl_lr: float = setting(0.1, stages="grow", above=0)
+    fsp_lr: float = setting(1e-3, stages="fsp", above=0)
+    fsp_lambda: float = setting(1.0, stages="fsp", above=0)  # FSP equation 2, one for all pairs
+    fitnet_stepvalue: tuple = setting(paper.FITNET_SCHEDULE.stepvalue, stages="fitnet")  # of its hints, from hint_lr
+    fitnet_iterations: int = setting(paper.FITNET_SCHEDULE.max_iter, stages="fitnet", least=1)
+    fitnet_lambda: tuple = setting(paper.FITNET_LAMBDA, stages="fitnet")  # of its KD: from the first to the second
+    fsp_pairs: str = setting("input", stages="fsp", choices=("input", "block"))  # the first map of a pair
 
-    augment: bool = _setting(True)  # False: training images neither cropped at random nor mirrored
-    mirror: bool = _setting(False)
-    shortcut: str = _setting("A", choices=("A", "projection"))
-    bn_fraction: float = _setting(0.999, above=0)
-    kd_tau_squared: bool = _setting(False, stages="kd")
-    hard_tau: float = _setting(1.0, stages="kd", above=0)
+    augment: bool = setting(True)  # False: training images neither cropped at random nor mirrored
+    mirror: bool = setting(False)
+    shortcut: str = setting("A", choices=("A", "projection"))
+    bn_fraction: float = setting(0.999, above=0)
+    kd_tau_squared: bool = setting(False, stages="kd")
+    hard_tau: float = setting(1.0, stages="kd", above=0)
 
     # Hint-dynamic KD.
-    dynamic_hints: tuple = _setting(HINTS[:2], stages="dynamic")
-    dynamic_scales: tuple = _setting(
+    dynamic_hints: tuple = setting(HINTS[:2], stages="dynamic")
+    dynamic_scales: tuple = setting(
         (1.0, 1.0, 1.0), stages="dynamic"
     )  # of HINTS: c_k times the mean of the first batch
-    dynamic_tau: float = _setting(paper.TAU, stages="dynamic", above=0)
-    dynamic_every: int = _setting(5, stages="dynamic", least=1)  # iterations from one meta step to the next
-    dynamic_images: int = _setting(1000, stages="dynamic", least=1)  # that the meta batches are drawn from
-    dynamic_batch: int = _setting(100, stages="dynamic", least=1)  # of a meta step
-    dynamic_hidden: int = _setting(100, stages="dynamic", least=1)
-    dynamic_output: str = _setting("softmax", stages="dynamic", choices=("softmax", "sigmoid"))
-    dynamic_optimizer: str = _setting("adam", stages="dynamic", choices=("adam", "sgd"))
-    dynamic_lr: float = _setting(1e-3, stages="dynamic", above=0)
-    dynamic_weight_decay: float = _setting(1e-4, stages="dynamic", least=0)
-    dynamic_ensemble: str = _setting("ema", stages="dynamic", choices=("ema", "uncertainty", "none"))
-    dynamic_mu: float = _setting(0.9, stages="dynamic", least=0)  # of the running mean of an image's weights
-    dynamic_u: float = _setting(0.5, stages="dynamic", least=0)  # of ema: the history's share
-    dynamic_v0: float = _setting(0.01, stages="dynamic", above=0)  # of uncertainty: the variance of equal shares
+    dynamic_tau: float = setting(paper.TAU, stages="dynamic", above=0)
+    dynamic_every: int = setting(5, stages="dynamic", least=1)  # iterations from one meta step to the next
+    dynamic_images: int = setting(1000, stages="dynamic", least=1)  # that the meta batches are drawn from
+    dynamic_batch: int = setting(100, stages="dynamic", least=1)  # of a meta step
+    dynamic_hidden: int = setting(100, stages="dynamic", least=1)
+    dynamic_output: str = setting("softmax", stages="dynamic", choices=("softmax", "sigmoid"))
+    dynamic_optimizer: str = setting("adam", stages="dynamic", choices=("adam", "sgd"))
+    dynamic_lr: float = setting(1e-3, stages="dynamic", above=0)
+    dynamic_weight_decay: float = setting(1e-4, stages="dynamic", least=0)
+    dynamic_ensemble: str = setting("ema", stages="dynamic", choices=("ema", "uncertainty", "none"))
+    dynamic_mu: float = setting(0.9, stages="dynamic", least=0)  # of the running mean of an image's weights
+    dynamic_u: float = setting(0.5, stages="dynamic", least=0)  # of ema: the history's share
+    dynamic_v0: float = setting(0.01, stages="dynamic", above=0)  # of uncertainty: the variance of equal shares
 
     def __post_init__(self):
         _refuse_other_shape(self)
@@ -362,73 +351,8 @@ def _parsed(default, change):
         raise UserError(f"--set {change}: expected setting=value, for example lambda_kd=3")
     if key not in known:
         raise did_you_mean(key, known, "setting")
-    value = _checked(key, _read(key, text, getattr(default, key)), known[key])
+    value = values.checked(key, values.read(key, text, getattr(default, key)), known[key])
     architecture = {"hint_layers": default.teacher, "guided_layers": default.student}.get(key)
     if architecture:  # one name for one layer
         value = tuple(re.sub(rf"\.{architecture.blocks}$", ".end", place) for place in value)
     return key, value
-
-
-def _read(key, text, example):
-    try:
-        if isinstance(example, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(example, tuple):
-            return tuple(type(example[0])(part) for part in text.split(","))
-        return type(example)(text)
-    except (ValueError, KeyError):
-        kinds = {bool: "true or false", int: "a whole number", float: "a number", tuple: "whole numbers with commas"}
-        if isinstance(example, tuple) and isinstance(example[0], float):
-            kinds[tuple] = "numbers with commas"
-        raise UserError(f"--set {key}={text}: expected {kinds[type(example)]}, for example {_text(example)}") from None
-
-
-def _checked(key, value, rule):
-    bad = None
-    if isinstance(value, float) and not math.isfinite(value):
-        bad = "a finite number"
-    elif rule["choices"] and value not in rule["choices"]:
-        bad = " or ".join(rule["choices"])
-    elif rule["above"] is not None and not value > rule["above"]:
-        bad = f"more than {rule['above']}"
-    elif rule["least"] is not None and not value >= rule["least"]:
-        bad = f"{rule['least']} or more"
-    elif key in ("momentum", "bn_fraction", "dynamic_mu") and value >= 1:
-        bad = "less than 1"
-    elif key == "dynamic_u" and value > 1:
-        bad = "0 to 1"
-    elif key == "dynamic_hints" and (len(value) < 2 or [h for h in HINTS if h in value] != list(value)):
-        bad = f"two or three of {','.join(HINTS)}, in that order"
-    elif key == "dynamic_scales" and (len(value) != len(HINTS) or not all(0 < v < math.inf for v in value)):
-        bad = f"three positive numbers, of {', '.join(HINTS)}"
-    elif key in ("hint_layers", "guided_layers") and (
-        len(value) != 3 or not all(re.fullmatch(r"[123]\.(end|[1-9]\d?)", place) for place in value)
-    ):
-        bad = "three layers as stack.block, for example 1.end,2.1,3.end"
-    elif key in ("hint_iterations", "flow_iterations") and (len(value) != 3 or min(value) < 1):
-        bad = "three positive numbers, one a step"
-    elif key == "fitnet_lambda" and (len(value) != 2 or not all(math.isfinite(x) and x >= 0 for x in value)):
-        bad = "two numbers, 0 or more"
-    elif key.endswith("stepvalue") and (min(value) < 1 or list(value) != sorted(set(value))):
-        bad = "rising positive iterations"
-    if bad:
-        raise UserError(f"--set {key}={_text(value)}: expected {bad}")
-    return value
-
-
-def _text(value):
-    if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    if isinstance(value, float):
-        return number_text(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def number_text(number):
-    """A number in as few digits as give the very same number back: what names a folder must tell any two apart."""
-    return repr(float(number)).removesuffix(".0")
-
-
-def setting_text(key, value):
-    """`key=value` as --set takes it, short enough for a folder name."""
-    return f"{key}={_text(value)}"

@@ -17,8 +17,8 @@ from google.protobuf import text_format
 from hkd import losses
 from hkd.cli import UserError
 from hkd.data import INDEX_FILE
-from hkd.experiments import HINTS
 from hkd.resnet import STEM, Style, body, classifier, module_name
+from hkd.values import HINTS
 
 TEACHER = "teacher/"
 REGRESSOR = "regressor"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import experiments, losses, methods, networks, paper, solvers
+from hkd import experiments, losses, methods, networks, paper, solvers, values
 from hkd.cli import UserError
 from hkd.experiments import Experiment
 from hkd.methods import METHODS, Part
@@ -103,7 +103,7 @@ class Stage:
     def name(self):
         """The stage's folder: the stem, the net, and every changed setting that reaches it."""
         net = f"-net{self.net}" if self.net else ""
-        return self.stem + net + "".join(f"+{experiments.setting_text(*item)}" for item in self._changes.items())
+        return self.stem + net + "".join(f"+{values.setting_text(*item)}" for item in self._changes.items())
 
     @property
     def file_stem(self):
@@ -277,7 +277,7 @@ def part_of(schedule, iterations):
 
 def group(dataset, scale, seed):
     """The folder under --runs of what was trained with one data set, scale and seed."""
-    name = "full" if scale == 1 else f"scale{experiments.number_text(scale)}"
+    name = "full" if scale == 1 else f"scale{values.number_text(scale)}"
     return Path(dataset) / f"{name}-seed{seed}"
 
 

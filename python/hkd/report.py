@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from hkd import claims, drawing, experiments, figures, plans, records, tables, targets
+from hkd import claims, drawing, experiments, figures, plans, records, tables, targets, values
 from hkd.cells import Run, notes
 from hkd.methods import METHODS
 from hkd.plans import Stage
@@ -129,7 +129,7 @@ def _conditions(trained):
     of = {
         "engine": [tables.engine(run.record) for run in every],
         "hardware": [run.record.get("hardware", "not recorded") for run in every],
-        "scale": [experiments.number_text(run.condition.scale) for run in every],
+        "scale": [values.number_text(run.condition.scale) for run in every],
         "seed": [str(run.condition.seed) for run in every],
         "version": [run.record["versions"]["hkd-caffe"] or "unknown" for run in every],
     }

@@ -9,19 +9,17 @@ does not show in the result.
 import json
 import math
 import os
-import platform
 import shutil
 import signal
-import subprocess
 import time
-from dataclasses import asdict
 
-from hkd import devices, engines, ensembles, paper, parallel, records, solvers
-from hkd.cli import IMAGE, ROOT, UserError
+from hkd import engines, ensembles, paper, parallel, records, solvers
+from hkd.cli import UserError
 from hkd.data import shown
-from hkd.files import sha256, write_whole
+from hkd.files import write_whole
 from hkd.hint_dynamic.session import HISTORY, Session
 from hkd.progress import Progress
+from hkd.recording import record_of
 from hkd.snapshots import STATE, WEIGHTS, Snapshots
 
 NEVER = 2**31 - 1
@@ -250,12 +248,12 @@ class Training:
                 "count": self.count,
                 "seconds": self.clock(),
                 "sessions": self.sessions,
-                "engines": self._engines(),
+                "engines": self.all_engines(),
             },
             self.dynamic.files() if self.dynamic else {},
         )
 
-    def _engines(self):
+    def all_engines(self):
         """The engines that trained it, in the order of their first sessions."""
         return list(dict.fromkeys([*self.engines, self.engine]))
 
@@ -275,74 +273,5 @@ class Training:
         for name, final in finals.items():
             write_whole(self.folder / final, (snapshot / name).read_bytes())
         self.answers.write(self.folder)
-        records.write_record(self.folder, self._record())
+        records.write_record(self.folder, record_of(self))
         shutil.rmtree(self.snapshots.folder)
-
-    def _record(self):
-        stage, seconds = self.stage, self.clock()
-        tests = [line for line in records.read_log(self.folder) if "Pc" in line]
-        best = max(tests, key=lambda line: line["Pc"], default=None)
-        last = [line for line in records.read_log(self.folder) if "test_loss" in line][-1]
-        made = [*records.FILES, records.FINAL, records.LOG, *([ensembles.FILE] if tests else [])]
-        made += [HISTORY] if self.dynamic and self.dynamic.keeps_history else []
-        return {
-            "stage": stage.name,
-            "experiment": stage.experiment.name,
-            "dataset": stage.experiment.dataset,
-            "method": stage.method or None,
-            "kind": stage.kind,
-            "step": stage.part.step or None,
-            "net": stage.net or None,
-            "scale": stage.scale,
-            "seed": stage.seed,
-            "random_seed": stage.random_seed,
-            "iterations": stage.iterations,
-            "Pc": {"last": tests[-1]["Pc"], "best": best["Pc"], "best_iteration": best["iteration"]} if tests else None,
-            "test_loss": last["test_loss"],
-            "seconds": round(seconds, 1),
-            "iterations_per_second": round(stage.iterations / seconds, 3),
-            "sessions": self.sessions,
-            "engine": "+".join(self._engines()),
-            "device": str(self.job.device),
-            "deterministic": engines.deterministic(self.job.engine, self.job.device),
-            "hardware": devices.hardware(self.job.device),
-            "settings": {
-                key: value
-                for key, value in asdict(stage.settled).items()
-                if key not in ("name", "reported_in", "methods", "tag", "student_tag", "teacher_schedule")
-            },
-            "parents": {
-                role: {"dataset": parent.experiment.dataset, "stage": parent.name, records.FINAL: self.parents[role]}
-                for role, parent in stage.parents.items()
-            },
-            "official_data": self.manifest.official,
-            "digests": {
-                "stage": self.digest,
-                "pixels": self.manifest.pixels,
-                **{name: sha256(self.folder / name) for name in made},
-            },
-            "versions": versions(self.job.engine),
-        }
-
-
-def versions(engine):
-    import google.protobuf
-    import numpy
-
-    return {
-        "hkd-caffe": IMAGE or _commit(),
-        "caffe": devices.caffe_build(),
-        "torch": engines.version(engine),
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "protobuf": google.protobuf.__version__,
-    }
-
-
-def _commit():
-    """What git says of the checkout, or None where there is no git or the folder is no checkout of it."""
-    try:
-        said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return said.stdout.strip() or None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import engines, experiments, hint_dynamic, methods, plans, targets
+from hkd import engines, experiments, hint_dynamic, methods, plans, targets, values
 from hkd.cli import UserError, default_folder, did_you_mean
 from hkd.data import shown
 from hkd.tables import NETS
@@ -170,7 +170,7 @@ class Workflow:
         words += ["--stage", stage.kind] + (["--method", stage.method] if stage.method else [])
         words += ["--step", str(stage.part.step)] if stage.part.step else []
         words += ["--net", str(stage.net)] if stage.net else []
-        words += ["--scale", experiments.number_text(stage.scale), "--seed", str(stage.seed), "--engine", s.engine]
+        words += ["--scale", values.number_text(stage.scale), "--seed", str(stage.seed), "--engine", s.engine]
         words += [word for change in s.set for word in ("--set", change)]
         words += ["--runs", s.runs, "--data", f"{s.data}/{stage.experiment.dataset}"]
         if stage.experiment.teacher_dataset:
@@ -187,7 +187,7 @@ class Workflow:
     def table_words(self):
         """The arguments of make_tables.py that choose these runs and no others."""
         s = self.settings
-        words = ["--runs", s.runs, "--out", s.out, "--scale", experiments.number_text(s.scale), "--seed", str(s.seed)]
+        words = ["--runs", s.runs, "--out", s.out, "--scale", values.number_text(s.scale), "--seed", str(s.seed)]
         words += ["--engine", s.engine, *(word for change in s.set for word in ("--set", change))]
         return shlex.join(words)
 
