@@ -47,7 +47,7 @@ class TestEveryNetwork:
         assert (train.data_param.source, test.data_param.source) == ("DATA/train_lmdb", "DATA/test_lmdb")
         assert not test.transform_param.mirror and not test.transform_param.crop_size
         facts = stage.experiment.facts
-        assert train.transform_param.mirror == stage.experiment.mirror
+        assert train.transform_param.mirror == stage.experiment.mirrors
         assert (train.phase == TEST) != stage.experiment.augment
         assert train.transform_param.crop_size == (facts.size if facts.pad else 0)
         assert list(train.transform_param.mean_file) == list("DATA/mean_train.binaryproto" if facts.mean else "")
