@@ -282,9 +282,12 @@ def test_an_interrupt_is_one_line(large, tmp_path, number):
         while process.poll() is None and not is_reading(process.pid):
             time.sleep(0.001)
         time.sleep(delay)
-        stopped_reading += is_reading(process.pid)
+        reading = is_reading(process.pid)
+        stopped_reading += reading
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         said = process.communicate()[1]
+        if not reading and process.returncode == 0:
+            continue  # it was finished before the signal came, which on a busy machine comes late
         assert (process.returncode, said) == (128 + number, "error: interrupted\n")
         assert nothing_left(tmp_path / "out")
     assert stopped_reading
