@@ -272,12 +272,12 @@ def test_an_interrupt_is_one_line(large, tmp_path, number):
         "--source",
         str(large),
         "--out",
-        str(tmp_path / "out"),
     ]
     stopped_reading = 0
     for delay in (0.0, 0.05, 0.1, 0.2):
+        out = tmp_path / f"out{delay}"
         process = subprocess.Popen(
-            words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            [*words, str(out)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         while process.poll() is None and not is_reading(process.pid):
             time.sleep(0.001)
@@ -289,7 +289,7 @@ def test_an_interrupt_is_one_line(large, tmp_path, number):
         if not reading and process.returncode == 0:
             continue  # it was finished before the signal came, which on a busy machine comes late
         assert (process.returncode, said) == (128 + number, "error: interrupted\n")
-        assert nothing_left(tmp_path / "out")
+        assert nothing_left(out)
     assert stopped_reading
 
 
