@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT, command
 from hkd import cells, records, tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

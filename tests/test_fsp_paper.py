@@ -236,6 +236,7 @@ class TestTrained:
         process.kill()
         process.wait()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("engine", ENGINES)
     def test_killed_and_gone_on_with_it_ends_in_the_same_bytes(self, engine, fitnet, fashion, tmp_path):
         killed, whole = self.without_the_last_stage(fitnet, tmp_path / "killed")

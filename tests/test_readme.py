@@ -24,7 +24,7 @@ def test_the_two_commands_come_first():
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("make ")])
 def test_a_make_target_exists(line):
-    # What it runs is run by CI (make test-slow), by test_demo.py, or by hand (make bench).
+    # What it runs is run by CI (make test-slow, which has the demo), or by hand (make bench).
     done = subprocess.run(["make", "-n", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -338,6 +338,7 @@ def whole(fashion, tmp_path_factory):
     return runs / STAGE
 
 
+@pytest.mark.slow
 def test_a_whole_method_by_torch_and_its_table(fashion, tmp_path):
     words = [
         "--experiment",
@@ -360,6 +361,7 @@ def test_a_whole_method_by_torch_and_its_table(fashion, tmp_path):
     one_line(command(RUN, *words, "--method", "layerwise"), "was finished by engine torch, not caffe", "--runs")
 
 
+@pytest.mark.slow
 def test_killed_five_times_it_ends_in_the_same_bytes(fashion, whole, tmp_path):
     for _ in range(5):
         process = start(tmp_path, fashion, "torch")

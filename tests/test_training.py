@@ -517,6 +517,7 @@ def blobs_of_state(stage):
     return [list(blob.data) for blob in state.history]
 
 
+@pytest.mark.slow
 def test_killed_at_20_random_moments_it_ends_in_the_same_bytes(fashion, tmp_path):
     scale = 0.02  # 720 iterations: long enough for 20 kills while it trains
     finish(start(fashion, tmp_path / "whole", scale))
