@@ -131,6 +131,14 @@ def test_the_number_of_jobs_of_the_paper():
     assert {kind: counts[kind] for kind in kinds} == dict(zip(kinds, (13, 21, 108, 47, 6, 7, 27), strict=True))
 
 
+def test_a_shared_stage_is_named_after_the_papers_experiment():
+    """Not after one that asks for more, such as a transfer: who reads the log shall not wonder whose command that is."""
+    jobs = workflow.Workflow(workflow.settings({}))
+    shared = {folder for folder, stage in jobs.stages.items() if stage.kind in ("teacher", "baseline")}
+    assert [folder for folder in shared if "--teacher-data" in jobs.words(folder)] == []
+    assert jobs.words("cifar10/full-seed1/r8-baseline-net1").startswith("--experiment cifar10-r14-r8 ")
+
+
 def test_experiments_and_nets_choose_what_is_run():
     done = snakemake("-n", "tables", config=("experiments=cifar10-r26-r8", "nets=1", "scale=0.01"), check=0)
     counts = {name: int(n) for name, n in re.findall(r"^(\w+)\s+(\d+)$", said(done), re.M)}

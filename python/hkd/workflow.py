@@ -118,10 +118,13 @@ class Workflow:
 
     @cached_property
     def stages(self):
-        """{folder: Stage} of everything that a target needs."""
-        last = (stage for stages in self.targets.values() for stage in stages)
-        needed = dict.fromkeys(stage for end in last for stage in plans.lineage(end))
-        return {self.folder(stage): stage for stage in needed}
+        """{folder: Stage} of everything that a target needs. A stage that several experiments share is that of the first:
+        the papers' tables come before what is said in addition, such as the transfer to another task."""
+        found = {}
+        for last in (stage for stages in self.targets.values() for stage in stages):
+            for needed in plans.lineage(last):
+                found.setdefault(self.folder(needed), needed)
+        return found
 
     def folder(self, stage):
         return str(stage.group / stage.name)
