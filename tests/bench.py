@@ -108,10 +108,10 @@ print(done / (time.monotonic() - begin))
 
 def workflow(folder):
     """How the Snakefile fills a CPU: as many jobs of one thread as there are cores, against one job that has them all."""
-    from hkd import experiments, networks, plans, solvers
+    from hkd import experiments, plans, prototxt, solvers
 
     stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8"), "", "teacher")
-    (folder / "net.prototxt").write_text(networks.text(stage.network(folder / "lmdb", 10_000), []))
+    (folder / "net.prototxt").write_text(prototxt.text(stage.network(folder / "lmdb", 10_000), []))
     solver = stage.solver(str(folder / "net.prototxt"), "unused", 10_000)
     solver.display = solver.snapshot = 0
     (folder / "solver.prototxt").write_text(solvers.text(solver, []))

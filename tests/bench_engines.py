@@ -155,7 +155,7 @@ def work(engine, stage, folder):
 def iteration(engine, stage, folder):
     import caffe
 
-    from hkd import networks, parity, solvers
+    from hkd import parity, prototxt, solvers
 
     lmdbs = ROOT / "data/cifar10"
     network = stage.network(lmdbs, 10_000)
@@ -169,7 +169,7 @@ def iteration(engine, stage, folder):
         return Port(stage.kind, stage.part.step, Feed(network.layer[0], caffe.TRAIN, 1).next).iterate
     stem = folder / f"{engine}-{stage.name}".replace(" ", "-").replace(",", "")
     net, solver_file, start = (Path(f"{stem}{suffix}") for suffix in (".net", ".solver", ".caffemodel"))
-    net.write_text(networks.text(network, []))
+    net.write_text(prototxt.text(network, []))
     parameter = stage.solver(str(net), str(stem), 10_000)
     parameter.display = parameter.snapshot = 0
     parameter.test_interval = 2**31 - 1

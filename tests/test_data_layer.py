@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, networks
+from hkd import experiments, networks, prototxt
 
 PAD, SIZE = 4, 32
 
@@ -32,7 +32,7 @@ def data_net(folder, phase, tmp_path, batch=100, changes=()):
     test = networks.data_layers(n, experiment, networks.Feed(str(folder), batch, batch))
     n.silent = caffe.layers.Silence(n.data, n.label, ntop=0)
     path = tmp_path / "data.prototxt"
-    path.write_text(networks.text(networks._network("data", n, test), []))
+    path.write_text(prototxt.text(networks._network("data", n, test), []))
     return caffe.Net(str(path), phase)
 
 
@@ -126,7 +126,7 @@ def test_mnist_format_goes_in_as_it_is(fashion, tmp_path, phase):
     test = networks.data_layers(n, experiment, networks.Feed(str(fashion), 100, 100))
     n.silent = caffe.layers.Silence(n.data, n.label, ntop=0)
     path = tmp_path / "data.prototxt"
-    path.write_text(networks.text(networks._network("data", n, test), []))
+    path.write_text(prototxt.text(networks._network("data", n, test), []))
     net = caffe.Net(str(path), phase)
     net.forward()
     np.testing.assert_array_equal(net.blobs["data"].data, images[:100])

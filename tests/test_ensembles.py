@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import command, one_line
-from hkd import cells, ensembles, experiments, networks, plans, records, tables, targets
+from hkd import cells, ensembles, experiments, networks, plans, prototxt, records, tables, targets
 from hkd.cli import UserError
 from hkd.files import sha256
 from test_data_layer import read_lmdb
@@ -57,7 +57,7 @@ def own_answers(folder, fashion, tmp_path):
     network = networks.deploy(e, e.student)
     network.layer[0].input_param.shape[0].dim[0] = 200
     path = tmp_path / "deploy.prototxt"
-    path.write_text(networks.text(network, []))
+    path.write_text(prototxt.text(network, []))
     net = caffe.Net(str(path), str(folder / "final.caffemodel"), caffe.TEST)
     images, labels = read_lmdb(fashion / "test_lmdb")
     net.blobs["data"].data[...] = images

@@ -15,7 +15,19 @@ import pytest
 from caffe import layers as L
 
 from conftest import ROOT, command, one_line
-from hkd import experiments, generated, losses, methods, networks, paper, parallel, plans, snapshots, solvers, surgery
+from hkd import (
+    experiments,
+    generated,
+    losses,
+    methods,
+    paper,
+    parallel,
+    plans,
+    prototxt,
+    snapshots,
+    solvers,
+    surgery,
+)
 from hkd.cli import UserError
 from hkd.files import sha256
 from test_ensembles import ENGINES
@@ -178,7 +190,7 @@ class TestFallingWeight:
             p = found["lambda/line"].power_param
             assert (p.shift, p.shift + iterations * p.scale) == pytest.approx((4, 1))
             assert not found["soft/unweighted"].loss_weight and list(found["soft"].loss_weight) == [1]
-            assert not networks.without_cuda(stage(name, "fitnet", "kd").network("D", 100))
+            assert not prototxt.without_cuda(stage(name, "fitnet", "kd").network("D", 100))
 
     def test_multiplied_by_tau_squared_where_that_is_asked_for(self):
         found = {x.name: x for x in stage(FAST, "fitnet", "kd", ["kd_tau_squared=true"]).network("D", 100).layer}

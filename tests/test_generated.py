@@ -12,7 +12,7 @@ import pytest
 from caffe.proto import caffe_pb2
 
 from conftest import ROOT, command
-from hkd import driver, experiments, generated, networks, solvers
+from hkd import driver, experiments, generated, prototxt, solvers
 from hkd.assumptions import ASSUMPTIONS, markdown
 from hkd.data import DATASETS
 
@@ -53,7 +53,7 @@ def test_a_stock_caffe_trains_the_committed_files(path, colour_indexed, fashion,
     solver.net, solver.snapshot_prefix, solver.max_iter, solver.test_iter[0] = str(net), str(tmp_path / "x"), 2, 2
     (tmp_path / "solver.prototxt").write_text(solvers.text(solver, []))
     (tmp_path / "init.caffemodel").write_bytes(caffe_pb2.NetParameter(name="nothing to copy").SerializeToString())
-    words = shlex.split(driver.without_us(tmp_path, networks.parse(net.read_text())))
+    words = shlex.split(driver.without_us(tmp_path, prototxt.parse(net.read_text())))
     words = words[words[0].startswith("PYTHONPATH=") :]
     done = subprocess.run(
         [Path(sys.executable).with_name(words[0]), *words[1:]],

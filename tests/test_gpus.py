@@ -17,7 +17,19 @@ import pytest
 from google.protobuf import text_format
 
 from conftest import ROOT, command, one_line
-from hkd import devices, driver, engines, experiments, generated, gpus, memory, networks, parallel, plans, records
+from hkd import (
+    devices,
+    driver,
+    engines,
+    experiments,
+    generated,
+    gpus,
+    memory,
+    parallel,
+    plans,
+    prototxt,
+    records,
+)
 from hkd.cli import UserError
 
 RUN = "python/run_stage.py"
@@ -80,12 +92,12 @@ def test_every_layer_of_every_network_has_cuda_code(stage, with_cuda):
         or x.type == "Parameter"
     }
     on_the_cpu = {x.name: x.type for x in network.layer if x.type not in with_cuda and x.name not in constant}
-    assert on_the_cpu == dict.fromkeys(networks.without_cuda(network), "Python")
+    assert on_the_cpu == dict.fromkeys(prototxt.without_cuda(network), "Python")
 
 
 def test_a_python_layer_is_named_as_one_of_the_cpu():
-    network = networks.parse('layer { name: "relu" type: "ReLU" } layer { name: "fsp" type: "Python" }')
-    assert networks.without_cuda(network) == ["fsp"]
+    network = prototxt.parse('layer { name: "relu" type: "ReLU" } layer { name: "fsp" type: "Python" }')
+    assert prototxt.without_cuda(network) == ["fsp"]
 
 
 # --- which device ---------------------------------------------------------------------------------------------------------
@@ -197,7 +209,7 @@ def test_which_cards_run_the_code(architectures, capability, runs):
 
 
 def test_what_a_small_network_takes_counted_by_hand():
-    network = networks.parse(
+    network = prototxt.parse(
         """
         layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN } data_param { batch_size: 8 } }
         layer { name: "fixed" type: "Convolution" bottom: "data" top: "fixed" param { lr_mult: 0 }
@@ -224,7 +236,7 @@ def test_what_a_small_network_takes_counted_by_hand():
 MEASURED = """
 import sys, re
 import caffe
-from hkd import devices, experiments, networks, plans
+from hkd import devices, experiments, plans, prototxt
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
@@ -233,7 +245,7 @@ caffe.set_mode_cpu()
 experiment, method, kind = sys.argv[1:]
 stage = plans.stage(experiments.experiment(experiment), method, kind)
 network = stage.network("DATA", 10_000)
-nets = [networks.built(network, stage.experiment.facts, phase) for phase in (caffe.TRAIN, caffe.TEST)]
+nets = [prototxt.built(network, stage.experiment.facts, phase) for phase in (caffe.TRAIN, caffe.TEST)]
 before = resident()
 nets[0].forward()
 nets[0].backward()
@@ -290,7 +302,7 @@ def test_the_shares_of_a_batch_are_the_batch(fashion, tmp_path):
     """MNIST's format has no crop and no mirror: image for image the same."""
     stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8", ["batch=16"]), "baseline", "baseline")
     whole = tmp_path / "net.prototxt"
-    whole.write_text(networks.text(stage.network(fashion, 200), []))
+    whole.write_text(prototxt.text(stage.network(fashion, 200), []))
 
     def batches(net_file, rank, gpus):
         environment = os.environ | {"PYTHONPATH": str(ROOT / "python")}

@@ -18,7 +18,7 @@ import pytest
 from caffe import layers as L
 
 from conftest import FASHION, ROOT, command, one_line, read_idx, snakemake
-from hkd import cost, experiments, hint_dynamic, losses, methods, networks, plans, snapshots, solvers, surgery
+from hkd import cost, experiments, hint_dynamic, losses, methods, plans, prototxt, snapshots, solvers, surgery
 from hkd.architecture import Architecture
 from hkd.cli import UserError
 from hkd.data import dataset
@@ -337,7 +337,7 @@ def meta_gradient(*changes):
     e = experiments.experiment("fashion-mnist-r14-r8", ("batch=12", "dynamic_batch=30", "dynamic_hidden=9", *changes))
     e = replace(e, teacher=Architecture(8, 3), student=Architecture(8, 2 if not changes else 3))
     network = plans.stage(e, "hint-dynamic", "dynamic").network("DATA", 100)
-    net = networks.built(network, e.facts, caffe.TRAIN)
+    net = prototxt.built(network, e.facts, caffe.TRAIN)
     net.blobs["data"].data[...], net.blobs["label"].data[...] = fashion_images(0, 12)
     for name, blobs in net.params.items():
         if name.startswith("teacher/") and net.layer_dict[name].type == "BatchNorm":

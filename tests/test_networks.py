@@ -4,7 +4,7 @@ import caffe
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, generated, losses, networks, plans
+from hkd import experiments, generated, losses, networks, plans, prototxt
 
 TRAIN, TEST = caffe.TRAIN, caffe.TEST
 
@@ -139,7 +139,7 @@ class TestHintLayersElsewhere:
         for relu in ("after", "before"):
             e = experiments.experiment("cifar10-r14-r8", (f"hint_relu={relu}", "guided_layers=1.1,2.1,3.1"))
             path = tmp_path / f"{relu}.prototxt"
-            path.write_text(networks.text(networks.hint(e, (1, 2), networks.Feed(str(colour), 8, 8)), []))
+            path.write_text(prototxt.text(networks.hint(e, (1, 2), networks.Feed(str(colour), 8, 8)), []))
             net = caffe.Net(str(path), TEST)
             net.forward()
             least[relu] = [float(net.blobs[f"stack{i}/block1/sum"].data.min()) for i in (1, 2)]
@@ -205,7 +205,7 @@ def test_the_teacher_gets_no_backward_pass(stage, fashion, colour, tmp_path):
     """Caffe itself, asked of each layer of a network on real LMDBs."""
     folder = {"fashion-mnist": fashion, "cifar10": colour}[stage.experiment.dataset]
     path = tmp_path / "net.prototxt"
-    path.write_text(networks.text(stage.network(folder, 200), []))
+    path.write_text(prototxt.text(stage.network(folder, 200), []))
     net = caffe.Net(str(path), caffe.TRAIN)
     net.forward()
     net.backward()
@@ -222,5 +222,5 @@ def test_the_teacher_gets_no_backward_pass(stage, fashion, colour, tmp_path):
 def test_prototxt_survives_a_round_trip():
     stage = plans.stage(experiments.experiment("cifar10-r26-r14"), "layerwise", "kd")
     net = network(stage)
-    assert networks.parse(networks.text(net, stage.header())) == net
+    assert prototxt.parse(prototxt.text(net, stage.header())) == net
     assert isinstance(net, caffe_pb2.NetParameter)

@@ -10,7 +10,7 @@ import pytest
 from scipy.io import loadmat
 
 from conftest import command, few_of_tiny_imagenet, official, write_svhn, write_zip
-from hkd import data, experiments, methods, networks, plans
+from hkd import data, experiments, methods, networks, plans, prototxt
 from test_fsp import weights
 
 RUN = "python/run_stage.py"
@@ -48,7 +48,7 @@ def test_caffe_builds_every_network_of_its_size(dataset, method):
     e = experiments.named(NAMES[dataset])
     last = methods.METHODS[method][-1]
     for stage in plans.lineage(plans.stage(e, method, last.kind)):
-        shapes = networks.parameter_shapes(stage.network("DATA", e.facts.test_images), e.facts)
+        shapes = prototxt.parameter_shapes(stage.network("DATA", e.facts.test_images), e.facts)
         if stage.part.classifies:
             width = stage.learner.widths[stage.learner_end[0] - 1]
             assert shapes["fc"] == [(e.facts.classes, width), (e.facts.classes,)]
@@ -59,7 +59,7 @@ def test_caffe_builds_every_network_of_its_size(dataset, method):
 def test_the_maps_halve_and_global_pooling_takes_any_size(dataset, sizes, shortcut, tmp_path):
     e = experiments.experiment(NAMES[dataset], [f"shortcut={shortcut}"])
     path = tmp_path / "net.prototxt"
-    path.write_text(networks.text(networks.deploy(e, e.student), []))
+    path.write_text(prototxt.text(networks.deploy(e, e.student), []))
     net = caffe.Net(str(path), caffe.TEST)
     net.blobs["data"].data[...] = np.random.default_rng(1).normal(size=net.blobs["data"].data.shape)
     net.forward()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hkd import experiments, networks
+from hkd import experiments, networks, prototxt
 from hkd.architecture import Architecture
 from hkd.cli import UserError
 
@@ -19,7 +19,7 @@ def count(architecture, dataset="cifar10", shortcut="A"):
     experiment = experiments.experiment(name, [f"shortcut={shortcut}"])
     if dataset == "cifar100":
         experiment = experiments.replace(experiment, dataset="cifar100")
-    shapes = networks.parameter_shapes(networks.deploy(experiment, architecture), experiment.facts)
+    shapes = prototxt.parameter_shapes(networks.deploy(experiment, architecture), experiment.facts)
     learned = {k: v for k, v in shapes.items() if not k.split("/")[-1].startswith(BN)}
     return sum(int(np.prod(shape)) for blobs in learned.values() for shape in blobs)
 
@@ -63,7 +63,7 @@ def test_option_a_is_every_second_pixel_and_zeros(tmp_path):
     """The shortcut blob of a real network against NumPy."""
     experiment = experiments.experiment("cifar10-r14-r8")
     path = tmp_path / "net.prototxt"
-    path.write_text(networks.text(networks.deploy(experiment, Architecture(8)), []))
+    path.write_text(prototxt.text(networks.deploy(experiment, Architecture(8)), []))
     net = caffe.Net(str(path), caffe.TEST)
     for name, blobs in net.params.items():
         if name.split("/")[-1].startswith("bn"):
@@ -110,7 +110,7 @@ def test_no_layer_takes_the_maximum_of_an_empty_window():
 def test_the_shapes_of_the_stacks(tmp_path):
     experiment = experiments.experiment("cifar10-r26-r14")
     path = tmp_path / "net.prototxt"
-    path.write_text(networks.text(networks.deploy(experiment, experiment.student), []))
+    path.write_text(prototxt.text(networks.deploy(experiment, experiment.student), []))
     net = caffe.Net(str(path), caffe.TEST)
     shapes = [net.blobs[f"stack{i}/block2/sum"].data.shape[1:] for i in (1, 2, 3)]
     assert shapes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]

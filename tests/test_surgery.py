@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, networks, plans, surgery
+from hkd import experiments, networks, plans, prototxt, resnet, surgery
 from hkd.architecture import Architecture
 from hkd.cli import UserError
 from hkd.surgery import Source
@@ -16,7 +16,7 @@ def weights(path, network, facts=E.facts, prefix=""):
     """A caffemodel of random weights for every layer of `network` whose name starts with `prefix`."""
     rng = np.random.default_rng(0)
     model = caffe_pb2.NetParameter()
-    for name, shapes in networks.parameter_shapes(network, facts).items():
+    for name, shapes in prototxt.parameter_shapes(network, facts).items():
         if name.startswith(prefix):
             layer = model.layer.add(name=name)
             for shape in shapes:
@@ -37,7 +37,7 @@ def stage(kind, step=None, method="layerwise"):
 
 def transplant(target, teacher, student=None):
     sources, fresh = surgery.declared(target, lambda parent: parent.folder(""))
-    paths = {networks.TEACHER: teacher, "": student}
+    paths = {resnet.TEACHER: teacher, "": student}
     sources = [Source(paths[s.prefix], s.prefix, s.drops) for s in sources]
     return surgery.transplant(target.network("D", 100), E.facts, sources, fresh)
 

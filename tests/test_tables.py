@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from conftest import ROOT, command, one_line
-from hkd import cells, claims, cost, experiments, figures, networks, paper, plans, records, tables, targets
+from hkd import cells, claims, cost, experiments, figures, networks, paper, plans, prototxt, records, tables, targets
 
 MAKE = "python/make_tables.py"
 RUN = "python/run_stage.py"
@@ -353,7 +353,7 @@ class TestCost:
         e = experiments.experiment(name)
         for architecture in (e.teacher, e.student):
             path = tmp_path / "net.prototxt"
-            path.write_text(networks.text(networks.deploy(e, architecture), []))
+            path.write_text(prototxt.text(networks.deploy(e, architecture), []))
             net = caffe.Net(str(path), caffe.TEST)
             expected = 0
             for layer, blobs in net.params.items():

@@ -14,7 +14,7 @@ from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
 from conftest import ROOT, command, one_line
-from hkd import data, experiments, networks, plans, records, torch_engine
+from hkd import data, experiments, networks, plans, prototxt, records, torch_engine
 from hkd.cli import UserError
 from hkd.files import sha256
 
@@ -94,7 +94,7 @@ def feed(folder, phase, name="cifar10-r14-r8", batch=16):
 def test_the_test_images_are_caffes_to_the_bit(colour, tmp_path):
     e = experiments.experiment("cifar10-r14-r8")
     path = tmp_path / "net.prototxt"
-    path.write_text(networks.text(networks.plain(e, e.student, networks.Feed(str(colour), 16, 20)), []))
+    path.write_text(prototxt.text(networks.plain(e, e.student, networks.Feed(str(colour), 16, 20)), []))
     net = caffe.Net(str(path), caffe.TEST)
     ours = feed(colour, caffe_pb2.TEST)
     for _ in range(11):  # 200 images: it wraps
@@ -152,7 +152,7 @@ def solver(folder, data_folder, **options):
     """A solver of the 8-layer student on `data_folder`, its files in `folder`."""
     e = experiments.experiment("cifar10-r14-r8", ("batch=16", "base_lr=0.01"))
     stage = plans.stage(e, "baseline", "baseline")
-    (folder / "net.prototxt").write_text(networks.text(stage.network(data_folder, 200), []))
+    (folder / "net.prototxt").write_text(prototxt.text(stage.network(data_folder, 200), []))
     parameter = stage.solver(str(folder / "net.prototxt"), str(folder / "s"), 200)
     parameter.display = parameter.snapshot = 0
     parameter.test_interval = 10**9
@@ -426,7 +426,7 @@ class TestExport:
 
         e = experiments.experiment("cifar10-r14-r8", ("shortcut=projection", "batch=16", "base_lr=0.01"))
         stage = plans.stage(e, "baseline", "baseline")
-        (tmp_path / "net.prototxt").write_text(networks.text(stage.network(colour, 200), []))
+        (tmp_path / "net.prototxt").write_text(prototxt.text(stage.network(colour, 200), []))
         parameter = stage.solver(str(tmp_path / "net.prototxt"), str(tmp_path / "s"), 200)
         (tmp_path / "solver.prototxt").write_text(text_format.MessageToString(parameter))
         s = torch_engine.get_solver(tmp_path / "solver.prototxt")

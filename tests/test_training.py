@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, command, one_line
-from hkd import experiments, plans, snapshots, surgery
+from hkd import experiments, plans, prototxt, snapshots, surgery
 from hkd.files import sha256
 
 RUN = "python/run_stage.py"
@@ -137,7 +137,7 @@ class TestTheChain:
 
         e = experiments.experiment(EXPERIMENT)
         path = tmp_path / "deploy.prototxt"
-        path.write_text(networks.text(networks.deploy(e, e.student), []))
+        path.write_text(prototxt.text(networks.deploy(e, e.student), []))
         net = caffe.Net(str(path), str(chain[0] / CHAIN[-1] / "final.caffemodel"), caffe.TEST)
         images, labels = read_lmdb(fashion / "test_lmdb")
         net.blobs["data"].reshape(*images.shape)

@@ -6,8 +6,9 @@ what stands above it):
     architecture.py the shape of a ResNet            values.py       what settings may be, and how they are written
     experiments.py  teacher, student, data set, settings
     resnet.py       the network in a few helpers     losses.py       hint loss, FSP, softened cross entropy
-    layers/         what BVLC Caffe has no layer for
-    networks.py     one function a kind of network   solvers.py      typed solver files
+    layers/         what BVLC Caffe has no layer for fsp_flows.py    the FSP matrices between two nodes
+    networks.py     one function a kind of network   prototxt.py     as a file, and as Caffe builds it
+    solvers.py      typed solver files
     methods.py      a method is a list of stages     plans.py        stages: names, parents, seeds, files, digests
     generated.py    the committed prototxt and solver files
     surgery.py      weights from one stage into the next

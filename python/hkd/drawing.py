@@ -5,7 +5,7 @@ import re
 import graphviz
 from caffe.proto import caffe_pb2
 
-from hkd import networks
+from hkd import resnet
 from hkd.cli import UserError
 
 MODULE = re.compile(r"stack\d+/block\d+")
@@ -38,7 +38,7 @@ def dot(network):
     graph.attr(rankdir="BT", nodesep="0.3", ranksep="0.25")
     graph.attr("node", shape="box", fontname="sans-serif", fontsize="11", margin="0.12,0.05")
     for box, layers in boxes.items():
-        style = "dashed" if box.startswith(networks.TEACHER) else "bold" if _is_loss(layers) else "solid"
+        style = "dashed" if box.startswith(resnet.TEACHER) else "bold" if _is_loss(layers) else "solid"
         graph.node(box, _label(box, layers), style=style)
     for tail, head in edges:
         graph.edge(tail, head)
@@ -47,8 +47,8 @@ def dot(network):
 
 def _box(name):
     """The box that a layer belongs to."""
-    teacher = networks.TEACHER if name.startswith(networks.TEACHER) else ""
-    own = name.removeprefix(networks.TEACHER)
+    teacher = resnet.TEACHER if name.startswith(resnet.TEACHER) else ""
+    own = name.removeprefix(resnet.TEACHER)
     if module := MODULE.match(own):
         return teacher + module.group()
     if own in ("bn1", "scale1", "relu1"):

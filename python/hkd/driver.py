@@ -16,9 +16,9 @@ from hkd import (
     generated,
     hint_dynamic,
     memory,
-    networks,
     parallel,
     plans,
+    prototxt,
     records,
     snapshots,
     values,
@@ -104,7 +104,7 @@ def without_us(folder, network):
     """The command that trains a prepared stage without the driver: in pycaffe where it has Python layers, since our `caffe` binary
     and the Python module that such a layer needs have Caffe in them each."""
     solver, weights = f"{folder}/solver.prototxt", f"{folder}/init.caffemodel"
-    if not networks.without_cuda(network):
+    if not prototxt.without_cuda(network):
         return f"caffe train -solver {solver} -weights {weights}"
     script = f"import caffe; s = caffe.get_solver('{solver}'); s.net.copy_from('{weights}'); s.solve()"
     return f'PYTHONPATH=python python -c "{script}"'
@@ -288,7 +288,7 @@ def print_plan(stage, options, folders, manifests):
             "changed": "changed since: to train again",
         }[state.status]
         print(f"  {name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
-        on_the_cpu = networks.without_cuda(needed.network("DATA", 1)) if options.device.gpus else []
+        on_the_cpu = prototxt.without_cuda(needed.network("DATA", 1)) if options.device.gpus else []
         if on_the_cpu and options.engine == "caffe":
             print(f"    Python layers, which compute on the CPU: {', '.join(on_the_cpu)}")
     sys.stdout.flush()  # the processes that follow write to the same place

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from caffe.proto import caffe_pb2
 
-from hkd import networks, surgery
+from hkd import networks, prototxt, surgery
 from hkd.cli import UserError
 from hkd.data import shown
 from hkd.files import sha256, write_whole
@@ -190,7 +190,7 @@ def check(run, experiment, architecture, weights, folder):
         next(x for x in source.layer if x.type == "Data" and x.include[0].phase == caffe_pb2.TEST), caffe_pb2.TEST, 0
     )
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(networks.text(networks.deploy(experiment, architecture), []))
+        file.write(prototxt.text(networks.deploy(experiment, architecture), []))
         file.flush()
         net = caffe.Net(file.name, str(weights), caffe.TEST)
     whole = len(feed.images)

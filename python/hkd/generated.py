@@ -1,6 +1,6 @@
 """The committed files of prototxt/ and solvers/: every experiment's networks and solver files at full scale."""
 
-from hkd import experiments, methods, networks, plans, solvers
+from hkd import experiments, methods, networks, plans, prototxt, solvers
 from hkd.cli import ROOT, UserError
 
 
@@ -21,7 +21,7 @@ def stage_files(stage):
     network = stage.network(f"data/{facts.name}", facts.test_images)
     header = stage.header()
     return {
-        net: networks.text(network, header),
+        net: prototxt.text(network, header),
         solver: solvers.text(stage.solver(net, stage.stem, facts.test_images), header),
     }
 
@@ -37,7 +37,7 @@ def experiment_files(experiment):
         ]
         if not e.facts.mean:
             header = [f"{e.facts.title}, {architecture.name}: for images of your own, pixels 0 to 255."]
-        files[path] = networks.text(networks.deploy(e, architecture), header)
+        files[path] = prototxt.text(networks.deploy(e, architecture), header)
     return files
 
 

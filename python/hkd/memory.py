@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import caffe
 
-from hkd import devices, gpus, networks
+from hkd import devices, gpus, prototxt
 from hkd.cli import UserError
 
 FLOAT = 4  # bytes
@@ -56,7 +56,7 @@ def _quiet_caffe():
 
 
 def _of_phase(network, facts, phase, shares):
-    net = networks.built(network, facts, phase, shares)
+    net = prototxt.built(network, facts, phase, shares)
     learning = {layer.name: not layer.param or any(p.lr_mult for p in layer.param) for layer in network.layer}
     training = phase == caffe.TRAIN
     blobs = list(net.blobs.values())

@@ -3,24 +3,19 @@
 The student's layers have the same names in every network; the teacher's carry the prefix `teacher/`.
 """
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import caffe
-import numpy as np
 from caffe import layers as L
 from caffe import params as P
-from caffe.proto import caffe_pb2
-from google.protobuf import text_format
 
-from hkd import losses
+from hkd import fsp_flows, losses
 from hkd.cli import UserError
 from hkd.data import INDEX_FILE
-from hkd.resnet import STEM, Style, body, classifier, module_name
+from hkd.resnet import TEACHER, Style, body, classifier
 from hkd.values import HINTS
 
-TEACHER = "teacher/"
 REGRESSOR = "regressor"
 WEIGHTS = "weights"
 
@@ -80,9 +75,9 @@ def fsp(experiment, flows, feed, permuted_by=None):
     nodes (0: the first convolution; 1, 2, 3: the ends of the stacks); both networks are cut above the last of them.
 
     permuted_by: a random seed for an order of the teacher's channels of its own; None: as they are. Raises UserError where the
-    widths differ (check_flows).
+    widths differ (fsp_flows.check).
     """
-    check_flows(experiment, flows)
+    fsp_flows.check(experiment, flows)
     n = caffe.NetSpec()
     test_data = data_layers(n, experiment, feed, label=False)
     last = max(node for _, node in flows)
@@ -93,89 +88,13 @@ def fsp(experiment, flows, feed, permuted_by=None):
             (_student(experiment), experiment.student),
         )
     }
-    orders = _orders(experiment, permuted_by)
+    orders = fsp_flows.orders(experiment, permuted_by)
     for first, end in flows:
         name = f"fsp{first}{end}"
-        matrices = _fsp_matrices(n, experiment, name, maps, first, end, orders)
+        matrices = fsp_flows.matrices(n, experiment, name, maps, first, end, orders)
         losses.fsp(n, name, *matrices, experiment.fsp_lambda)
     written = ", ".join(f"{first}-{end}" for first, end in flows)
     return _network(f"{experiment.pair} FSP {written}", n, test_data)
-
-
-def check_flows(experiment, flows):
-    """Raises UserError, naming both layers, where teacher and student differ in width: FSP matrices can be compared only where
-    both networks have the same channels."""
-    for first, end in flows:
-        _refuse_other_widths(experiment, first, end)
-
-
-def _fsp_matrices(n, experiment, name, maps, first, end, orders):
-    """The student's and the teacher's FSP matrix of one flow. maps: {prefix: {module: its output}}."""
-    _refuse_other_widths(experiment, first, end)
-    matrices = []
-    for prefix, architecture in (("", experiment.student), (TEACHER, experiment.teacher)):
-        modules = _flow_modules(experiment, architecture, first, end)
-        pair = [maps[prefix][module] for module in modules]
-        ratio = _size(experiment.facts, modules[0][0]) // _size(experiment.facts, modules[1][0])
-        if ratio > 1:
-            pair[0] = n[f"{prefix}{name}/pool"] = L.Pooling(
-                pair[0], pool=P.Pooling.MAX, kernel_size=ratio, stride=ratio
-            )
-        rows, columns = (orders.get(module[0]) if prefix else None for module in modules)
-        matrices.append(losses.fsp_matrix(n, f"{prefix}{name}/matrix", *pair, rows, columns))
-    return matrices
-
-
-def _refuse_other_widths(experiment, first, end):
-    described = []
-    for prefix, architecture in ((TEACHER, experiment.teacher), ("", experiment.student)):
-        modules = _flow_modules(experiment, architecture, first, end)
-        widths = [architecture.widths[max(stack, 1) - 1] for stack, _ in modules]
-        layers = " and ".join(prefix + _top_name(module) for module in modules)
-        described.append((layers, f"{widths[0]}x{widths[1]}"))
-    (teacher, theirs), (student, own) = described
-    if theirs != own:
-        raise UserError(
-            f"{experiment.name}: the FSP matrix of {teacher} is {theirs}, that of {student} {own}: FSP and dense flow need a "
-            f"teacher and a student of one width"
-        )
-
-
-def _top_name(module):
-    return "conv1" if module == STEM else f"{module_name(module)}sum"
-
-
-def _flow_modules(experiment, architecture, first, end):
-    """The two residual modules of a network between which a flow is: by default its nodes, else the first module of a stack
-    and its last."""
-    if experiment.fsp_pairs == "input":
-        begin = STEM if first == 0 else architecture.end(first)
-    elif end - first > 1:
-        raise UserError(f"--set fsp_pairs=block: flow {first}-{end} spans several stacks, use fsp_pairs=input")
-    elif architecture.blocks < 2:
-        raise UserError(
-            f"--set fsp_pairs=block: {architecture.name} has one module a stack, which begins and ends it: use fsp_pairs=input"
-        )
-    else:
-        begin = (end, 1)
-    return begin, architecture.end(end)
-
-
-def _size(facts, stack):
-    """Height and width of the maps of a stack; of the first convolution, stack 0, as of stack 1."""
-    size = facts.size
-    for _ in range(stack - 1):
-        size = (size + 1) // 2
-    return size
-
-
-def _orders(experiment, random_seed):
-    """{node: order of its channels in the teacher}; none without a seed."""
-    if random_seed is None:
-        return {}
-    rng = np.random.default_rng(random_seed)
-    widths = (experiment.teacher.widths[0], *experiment.teacher.widths)
-    return {node: rng.permutation(width).tolist() for node, width in enumerate(widths)}
 
 
 def kd(experiment, feed, lambda_kd):
@@ -208,7 +127,7 @@ def check_hints(experiment):
     if "soft" in experiment.dynamic_hints:
         check_classes(experiment)
     if "fsp" in experiment.dynamic_hints:
-        check_flows(replace(experiment, fsp_pairs="input"), ((2, 3),))
+        fsp_flows.check(replace(experiment, fsp_pairs="input"), ((2, 3),))
 
 
 def hint_dynamic(experiment, feed, weights, ensemble, iterations, random_seed):
@@ -235,11 +154,11 @@ def hint_dynamic(experiment, feed, weights, ensemble, iterations, random_seed):
             continue
         if hint == "feature":
             pair = [maps[prefix][a.end(3)] for prefix, a in (("", e.student), (TEACHER, e.teacher))]
-            channels, elements = e.teacher.widths[2], e.teacher.widths[2] * _size(e.facts, 3) ** 2
+            channels, elements = e.teacher.widths[2], e.teacher.widths[2] * fsp_flows.map_size(e.facts, 3) ** 2
             if e.dynamic_regressor:
                 pair[0] = losses.regressor(n, f"{REGRESSOR}3", pair[0], channels)
         else:
-            pair, elements = _fsp_matrices(n, e, hint, maps, 2, 3, {}), e.teacher.widths[1] * e.teacher.widths[2]
+            pair, elements = fsp_flows.matrices(n, e, hint, maps, 2, 3, {}), e.teacher.widths[1] * e.teacher.widths[2]
         each[hint] = losses.distance(n, hint, *pair, elements)
     given = {
         "weights": weights,
@@ -339,40 +258,3 @@ def _network(name, n, test_data):
     del network.layer[:]
     network.layer.extend(layers[:1] + test_data + layers[1:])
     return network
-
-
-def text(network, header):
-    """The network as a prototxt file with `header` (lines) as comments at its head."""
-    return "".join(f"# {line}\n" for line in header) + text_format.MessageToString(network)
-
-
-def parse(content):
-    return text_format.Parse(content, caffe_pb2.NetParameter())
-
-
-def without_cuda(network):
-    """The names of layers that compute on the CPU wherever the others do: a Python layer has no CUDA code."""
-    return [layer.name for layer in network.layer if layer.type == "Python"]
-
-
-def built(network, facts, phase, shares=1):
-    """The caffe.Net of one phase on the CPU, a batch divided by `shares` in place of its LMDBs. Caffe allocates nothing
-    for its blobs until it is run."""
-    bare = caffe_pb2.NetParameter(name=network.name)
-    for layer in network.layer:
-        if layer.type != "Data":
-            bare.layer.add().CopyFrom(layer)
-        elif layer.include[0].phase == phase:
-            batch = layer.data_param.batch_size // shares
-            for top, shape in zip(layer.top, ([batch, facts.channels, facts.size, facts.size], [batch]), strict=False):
-                bare.layer.add(name=top, type="Input", top=[top]).input_param.shape.add(dim=shape)
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(bare))
-        file.flush()
-        return caffe.Net(file.name, phase)
-
-
-def parameter_shapes(network, facts):
-    """{layer name: [shape of each parameter blob]} of a network, without opening its LMDBs: Caffe itself builds it."""
-    net = built(network, facts, caffe.TEST)
-    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}

@@ -9,7 +9,7 @@ import caffe
 import numpy as np
 from caffe.proto import caffe_pb2
 
-from hkd import networks, solvers
+from hkd import networks, prototxt, resnet, solvers
 from hkd.torch_engine import data, get_solver
 
 TOLERANCES = {"forward": 1e-4, "gradient": 2e-2, "statistics": 1e-4, "test": 1e-4, "steps": 2e-2, "run": 5e-2}
@@ -97,7 +97,7 @@ def _write(stage, network, feed, manifest, scratch, rate):
     for top in network.layer[0].top:
         bare.layer.add(name=top, type="Input", top=[top]).input_param.shape.add(dim=shapes[top])
     bare.layer.extend(layer for layer in network.layer if layer.type != "Data")
-    (scratch / "net.prototxt").write_text(networks.text(bare, []))
+    (scratch / "net.prototxt").write_text(prototxt.text(bare, []))
     solver = stage.solver(str(scratch / "net.prototxt"), str(scratch / "snapshot"), manifest.test_images)
     solver.display = solver.snapshot = 0
     solver.test_interval = 2**31 - 1
@@ -119,13 +119,13 @@ def start(solver, stage, weights, images, path):
             if layer.type == "BatchNorm":
                 layer.batch_norm_param.use_global_stats = False
         file = path.with_suffix(".prototxt")
-        file.write_text(networks.text(network, []))
+        file.write_text(prototxt.text(network, []))
         teacher = caffe.Net(str(file), caffe.TEST)
         teacher.blobs["data"].data[...] = images
         teacher.forward()
         for name, blobs in teacher.params.items():
-            if networks.TEACHER + name in solver.net.params:
-                for mine, made in zip(solver.net.params[networks.TEACHER + name], blobs, strict=True):
+            if resnet.TEACHER + name in solver.net.params:
+                for mine, made in zip(solver.net.params[resnet.TEACHER + name], blobs, strict=True):
                     mine.data[...] = made.data
     solver.net.save(str(path))
 

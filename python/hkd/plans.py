@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd import experiments, losses, methods, networks, paper, solvers, values
+from hkd import experiments, fsp_flows, losses, methods, networks, paper, prototxt, solvers, values
 from hkd.cli import UserError
 from hkd.experiments import Experiment
 from hkd.methods import METHODS, Part
@@ -195,7 +195,7 @@ class Stage:
     def check(self):
         """Raises UserError where its network cannot be, without building it: widths or classes that do not fit."""
         if self.kind == "fsp":
-            networks.check_flows(self.experiment, self.part.flows)
+            fsp_flows.check(self.experiment, self.part.flows)
         if self.kind == "kd":
             networks.check_classes(self.experiment)
         if self.kind == "dynamic":
@@ -246,7 +246,7 @@ class Stage:
         net = self.network(data_folder, test_images)
         solver = self.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
         return {
-            "net.prototxt": networks.text(net, self.header()),
+            "net.prototxt": prototxt.text(net, self.header()),
             "solver.prototxt": solvers.text(solver, self.header()),
         }
 

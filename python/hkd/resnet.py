@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from caffe import layers as L
 from caffe import params as P
 
+TEACHER = "teacher/"  # the prefix of a teacher's layers inside a student's network
+
 
 @dataclass(frozen=True)
 class Style:

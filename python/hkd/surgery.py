@@ -11,7 +11,7 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from hkd import losses, networks, resnet
+from hkd import losses, networks, prototxt, resnet
 from hkd.cli import UserError
 from hkd.data import shown
 
@@ -52,7 +52,7 @@ def transplant(network, facts, sources, fresh):
     fresh: prefixes of the layer names that are to be left to their fillers. Raises UserError, naming the layer, for a
     missing weight, a layer from two sources, a shape that differs, or a layer that nobody declared.
     """
-    wanted = networks.parameter_shapes(network, facts)
+    wanted = prototxt.parameter_shapes(network, facts)
     init = caffe_pb2.NetParameter(name=network.name)
     report = Report()
     for source in sources:
@@ -112,12 +112,12 @@ def declared(stage, folder):
     if "teacher" in parents:
         # A hint stage holds the teacher up to its last hint layer only.
         above = () if part.classifies else (*_names(experiment.teacher, stage.teacher_end), "fc")
-        sources.append(Source(folder(parents["teacher"]) / "final.caffemodel", networks.TEACHER, above))
+        sources.append(Source(folder(parents["teacher"]) / "final.caffemodel", resnet.TEACHER, above))
     if "student" in parents:
         before = parents["student"].part
         begun = parents["student"].learner_end
         # A growing network gets a classifier of its own at every step.
-        drops = (networks.TEACHER, networks.REGRESSOR, *(("fc",) if grows else ()))
+        drops = (resnet.TEACHER, networks.REGRESSOR, *(("fc",) if grows else ()))
         sources.append(Source(folder(parents["student"]) / "final.caffemodel", "", drops))
     fresh = [] if begun else ["conv1", "bn1", "scale1"]
     fresh += _names(stage.learner, begun, stage.learner_end)

@@ -17,7 +17,7 @@ import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from hkd import networks
+from hkd import networks, prototxt, resnet
 
 DISTANCE = 0.01  # |e g|: of the two sides from theta
 
@@ -33,7 +33,7 @@ class MetaGradient:
         self.weights.frozen = True
         feed = networks.Feed("DATA", experiment.dynamic_batch, 1)
         plain = networks.plain(experiment, experiment.student, feed)
-        self.student = networks.built(plain, experiment.facts, caffe.TRAIN)
+        self.student = prototxt.built(plain, experiment.facts, caffe.TRAIN)
         # BatchNorm's three blobs are statistics.
         self.learns = [name for name in self.student.params if self.student.layer_dict[name].type != "BatchNorm"]
 
@@ -88,7 +88,7 @@ def _without_teacher(network, net):
         layer
         for layer in network.layer
         if layer.type not in ("Data", "Silence")
-        and not layer.name.startswith(networks.TEACHER)
+        and not layer.name.startswith(resnet.TEACHER)
         and not any(rule.phase == caffe.TEST for rule in layer.include)
     ]
     for layer in kept:

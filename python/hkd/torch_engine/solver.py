@@ -7,7 +7,7 @@ import torch
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from hkd import networks, solvers
+from hkd import prototxt, solvers
 from hkd.cli import UserError
 from hkd.data import shown
 from hkd.files import write_whole
@@ -30,7 +30,7 @@ class Solver:
         one_of(self.parameter.type, ("SGD",), shown(path), "type")
         one_of(self.parameter.lr_policy, ("fixed", "multistep"), shown(path), "lr_policy")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        network = networks.parse(Path(self.parameter.net).read_text())
+        network = prototxt.parse(Path(self.parameter.net).read_text())
         seed = self.parameter.random_seed
         self.net = Net(network, TRAIN, seed, device, precision)
         self.test_nets = [Net(network, TEST, seed, device, precision)]

@@ -1,0 +1,44 @@
+"""A network as the text of a prototxt file, and as Caffe builds it."""
+
+import tempfile
+
+import caffe
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+
+def text(network, header):
+    """The network as a prototxt file with `header` (lines) as comments at its head."""
+    return "".join(f"# {line}\n" for line in header) + text_format.MessageToString(network)
+
+
+def parse(content):
+    return text_format.Parse(content, caffe_pb2.NetParameter())
+
+
+def without_cuda(network):
+    """The names of layers that compute on the CPU wherever the others do: a Python layer has no CUDA code."""
+    return [layer.name for layer in network.layer if layer.type == "Python"]
+
+
+def built(network, facts, phase, shares=1):
+    """The caffe.Net of one phase on the CPU, a batch divided by `shares` in place of its LMDBs. Caffe allocates nothing
+    for its blobs until it is run."""
+    bare = caffe_pb2.NetParameter(name=network.name)
+    for layer in network.layer:
+        if layer.type != "Data":
+            bare.layer.add().CopyFrom(layer)
+        elif layer.include[0].phase == phase:
+            batch = layer.data_param.batch_size // shares
+            for top, shape in zip(layer.top, ([batch, facts.channels, facts.size, facts.size], [batch]), strict=False):
+                bare.layer.add(name=top, type="Input", top=[top]).input_param.shape.add(dim=shape)
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(text_format.MessageToString(bare))
+        file.flush()
+        return caffe.Net(file.name, phase)
+
+
+def parameter_shapes(network, facts):
+    """{layer name: [shape of each parameter blob]} of a network, without opening its LMDBs: Caffe itself builds it."""
+    net = built(network, facts, caffe.TEST)
+    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
