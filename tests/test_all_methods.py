@@ -8,6 +8,7 @@ import pytest
 
 from conftest import command, snakemake
 from hkd import cost, data, experiments, methods, plans, targets, workflow
+from hkd.rows import TITLES
 from hkd.targets import ALL_METHODS
 
 
@@ -34,7 +35,7 @@ class TestEachTable:
         )
         left_out = " ".join(target.left_out)
         for method in missing:
-            assert targets.TITLES[method] in left_out and targets.why_not(experiment, method) in left_out
+            assert TITLES[method] in left_out and targets.why_not(experiment, method) in left_out
         # A teacher of other layers is no student that could be trained on.
         assert (missing == ["continued"]) == (experiments.EXPERIMENTS[experiment].teacher_dataset is None)
 

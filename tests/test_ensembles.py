@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from conftest import command, one_line
-from hkd import cells, ensembles, experiments, networks, plans, prototxt, records, tables, targets
+from hkd import cells, ensembles, experiments, networks, plans, prototxt, records, tables
 from hkd.cli import UserError
 from hkd.files import sha256
+from hkd.rows import Row
 from test_data_layer import read_lmdb
 
 RUN, MAKE = "python/run_stage.py", "python/make_tables.py"
@@ -47,7 +48,7 @@ def folders(runs):
 
 
 def line(runs):
-    row = targets.Row("student alone", NAME, "baseline")
+    row = Row("student alone", NAME, "baseline")
     return tables.Line(row, tuple(cells.Runs(runs).cell("x", row.stages(3))), "Pc")
 
 

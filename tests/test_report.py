@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT, command
 from hkd import drawing, experiments, generated, report, targets
 from hkd.cli import UserError
+from hkd.rows import TITLES
 
 KEPT = ROOT / "build/report"
 
@@ -111,7 +112,7 @@ def test_on_a_phone_nothing_sticks_out(browser, page):
 def test_without_colours_curves_and_bars_are_told_apart():
     from hkd import figures
 
-    assert len(set(map(str, figures.STYLES))) >= len(targets.TITLES) <= len(set(figures.HATCHES))
+    assert len(set(map(str, figures.STYLES))) >= len(TITLES) <= len(set(figures.HATCHES))
 
 
 def test_an_empty_folder_of_runs_makes_a_page_of_dashes(tmp_path):

@@ -21,7 +21,8 @@ what stands above it):
     recording.py    what a record says               training.py     the loop of one stage
     job.py          one stage, in a process of its own
     driver.py       the stages that a command needs, in order
-    targets.py      the paper's tables and figures as data           cost.py      what each costs to make
+    rows.py         a row of a table, and the stages it is measured on
+    targets.py      the papers' tables and figures as data           cost.py      what each costs to make
     cells.py        which records may stand in one cell              tables.py    from records to tables
     figures.py      to figures                                       claims.py    what holds of what the paper claims
     drawing.py      a network as a picture                           report.py    all of it on one page

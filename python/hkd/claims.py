@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from hkd import targets
 from hkd.cells import notes
+from hkd.rows import PROPOSED
 from hkd.tables import DASH, NETS, Line, p_value
-from hkd.targets import PROPOSED, TARGETS
+from hkd.targets import TARGETS
 
 LEVEL = 0.05
 

@@ -8,8 +8,9 @@ import matplotlib
 matplotlib.use("Agg")  # no display needed
 import matplotlib.pyplot as plt
 
-from hkd import paper, tables, targets
+from hkd import paper, tables
 from hkd.cells import notes
+from hkd.rows import PROPOSED
 
 STYLES = (
     "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)), (0, (12, 2)),
@@ -26,7 +27,7 @@ plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same byt
 
 
 def draw(target, runs):
-    """The matplotlib figure of a target (targets.Target) that is a figure, from `runs` (cells.Runs)."""
+    """The matplotlib figure of a target (rows.Target) that is a figure, from `runs` (cells.Runs)."""
     forms = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights, "fast": _fast}
     figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
     made_with = forms[target.form](axes, target, runs)
@@ -198,11 +199,11 @@ def _hint_losses(axes, target, runs):
         axes.plot(
             [x for x, _ in points],
             [y / unit for _, y in points],
-            linestyle="-" if method == targets.PROPOSED else "--",
+            linestyle="-" if method == PROPOSED else "--",
             marker="os^"[pair - 1],
             markersize=4,
             color=f"C{pair - 1}",
-            label=f"hint {pair}, {'layer-wise' if method == targets.PROPOSED else 'concurrent'}",
+            label=f"hint {pair}, {'layer-wise' if method == PROPOSED else 'concurrent'}",
         )
     axes.set_xlabel("iteration of stage 1")
     axes.set_ylabel("hint loss / first of the concurrent one")

@@ -1,8 +1,8 @@
 """The measured results that are kept with the project: from the records under `records/` every other file of the folder.
 
 records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record, log and answers on the test set of
-every stage that was finished. ENGINE is what the record says. Tables, figures, claims and the report are of one engine, the main one; the
-others are compared with it.
+every stage that was finished. ENGINE is what the record says. Tables, figures, claims and the report are of one engine, the
+main one; the others are compared with it.
 """
 
 import shutil
@@ -14,8 +14,9 @@ from hkd import cells, claims, ensembles, experiments, figures, records, report,
 from hkd.cli import UserError
 from hkd.data import shown
 from hkd.files import write_whole
+from hkd.rows import TITLES, Row
 from hkd.tables import DASH, Line
-from hkd.targets import TARGETS, TITLES, Row
+from hkd.targets import TARGETS
 
 KEPT = ("record.json", records.LOG, ensembles.FILE)
 MAIN = "torch"  # by default: on a CPU the fastest
@@ -74,7 +75,7 @@ def pages(folder, main):
 
 
 def rendered(target, runs):
-    """{file name: content} of a table or a figure (targets.Target) from `runs` (cells.Runs)."""
+    """{file name: content} of a table or a figure (rows.Target) from `runs` (cells.Runs)."""
     if target.form == "table":
         found = tables.lines(target, runs)
         csv = tables.as_csv(target.name, target.measure, found)

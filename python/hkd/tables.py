@@ -11,7 +11,7 @@ from scipy import stats
 
 from hkd import ensembles, experiments, plans, targets
 from hkd.cells import Run
-from hkd.targets import PROPOSED, TITLES, Row
+from hkd.rows import PROPOSED, TITLES, Row
 
 NETS = 3
 DIGITS = {"Pc": 2, "Pe": 3}  # of means: the paper's
@@ -61,7 +61,7 @@ class Line:
 
 
 def lines(target, runs):
-    """The Lines of a target (targets.Target) from `runs` (cells.Runs)."""
+    """The Lines of a target (rows.Target) from `runs` (cells.Runs)."""
     return [
         Line(row, tuple(runs.cell(f"{target.label}, {row.heading}", row.stages(NETS))), target.measure)
         for row in target.rows

@@ -10,6 +10,7 @@ from pathlib import Path
 from hkd import engines, experiments, hint_dynamic, methods, plans, targets, values
 from hkd.cli import UserError, default_folder, did_you_mean
 from hkd.data import shown
+from hkd.rows import Row
 from hkd.tables import NETS
 
 DONE = ".finished"
@@ -34,7 +35,7 @@ class Settings:
     out: str = shown(default_folder("results"))
 
     def chosen(self, row):
-        """Whether a targets.Row is of an experiment that was chosen."""
+        """Whether a rows.Row is of an experiment that was chosen."""
         return not self.experiments or row.experiment in self.experiments
 
 
@@ -89,7 +90,7 @@ class Workflow:
                 found[name] = replace(target, rows=rows).stages(s.nets, s.scale, s.seed)
         for name in s.experiments or experiments.EXPERIMENTS:
             e = experiments.named(name)
-            rows = (targets.Row("", name, m) for m in ("", "baseline", *e.methods))
+            rows = (Row("", name, m) for m in ("", "baseline", *e.methods))
             found[name] = [
                 stage for row in filter(self._trainable, rows) for stage in row.stages(s.nets, s.scale, s.seed)
             ]
@@ -104,7 +105,7 @@ class Workflow:
         return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
 
     def _trainable(self, row):
-        """Whether the engine has all that a targets.Row needs; one that it has not stays a row of dashes."""
+        """Whether the engine has all that a rows.Row needs; one that it has not stays a row of dashes."""
         try:
             for stage in row.stages(1):
                 if stage.kind == "dynamic":
