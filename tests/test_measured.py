@@ -53,7 +53,7 @@ def test_the_same_records_make_the_same_bytes(collected, tmp_path):
 
 def test_tables_figures_claims_and_report_are_made(collected):
     names = {path.name for path in collected.iterdir() if path.is_file()}
-    assert {"table1.md", "table4.csv", "figure7.svg", "figure9.png", "claims.md", "report.html", "engines.md"} <= names
+    assert {"table1.md", "table4.csv", "figure7.svg", "figure9.svg", "claims.md", "report.html", "engines.md"} <= names
     assert "table2.md" not in names  # nothing of it was run
     assert "Nothing of it was run" in (collected / "engines.md").read_text()  # one engine only
 

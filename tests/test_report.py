@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from conftest import ROOT, command
-from hkd import drawing, experiments, generated, report, targets
+from hkd import drawing, experiments, generated, plans, report, targets
 from hkd.cli import UserError
 from hkd.rows import TITLES
 
@@ -133,6 +133,14 @@ def test_a_drawing_has_every_module_and_loss(name):
         modules = {drawing._box(x.name) for x in network.layer if "stack" in x.name}
         assert all(module in source for module in modules)
         assert ("dashed" in source) == stage.part.needs_teacher
+
+
+def test_a_drawing_does_not_depend_on_the_fonts_of_a_machine(monkeypatch, tmp_path):
+    network = plans.stage(experiments.experiment("cifar10-r14-r8"), "layerwise", "kd").network("data", 10_000)
+    before = drawing.svg(network)
+    (tmp_path / "none.conf").write_text("<fontconfig></fontconfig>")
+    monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "none.conf"))
+    assert drawing.svg(network) == before
 
 
 def test_without_graphviz_it_says_what_to_install(monkeypatch):

@@ -9,13 +9,16 @@ from hkd import resnet
 from hkd.cli import UserError
 
 MODULE = re.compile(r"stack\d+/block\d+")
+FONT = 11  # points
+WIDE, HIGH, MARGIN = 0.6, 1.2, 0.8  # of a monospaced letter, of a line, of a box on each side, in units of it
 
 
 def svg(network):
     """The picture as SVG bytes. A box is a residual module, a first or last layer, or a loss with its helpers; the
     teacher's are dashed. Raises UserError where Graphviz is not installed."""
     try:
-        return dot(network).pipe(format="svg")
+        # quiet: it warns where a machine's font is wider than most.
+        return dot(network).pipe(format="svg", quiet=True)
     except graphviz.ExecutableNotFound:
         raise UserError(
             "the report draws networks with Graphviz, which is not here: install the Debian package graphviz"
@@ -36,13 +39,22 @@ def dot(network):
         made_by |= dict.fromkeys(layer.top, box)
     graph = graphviz.Digraph(network.name)
     graph.attr(rankdir="BT", nodesep="0.3", ranksep="0.25")
-    graph.attr("node", shape="box", fontname="sans-serif", fontsize="11", margin="0.12,0.05")
+    graph.attr("node", shape="box", fontname="monospace", fontsize=str(FONT), fixedsize="true")
     for box, layers in boxes.items():
         style = "dashed" if box.startswith(resnet.TEACHER) else "bold" if _is_loss(layers) else "solid"
-        graph.node(box, _label(box, layers), style=style)
+        label = _label(box, layers)
+        graph.node(box, label, **_size(label), style=style)
     for tail, head in edges:
         graph.edge(tail, head)
     return graph
+
+
+def _size(label):
+    """The size of a box in inches, from the letters in it: Graphviz's own would depend on the machine's fonts, and the report
+    shall be the same bytes everywhere."""
+    lines = label.split("\n")
+    units = {"width": max(map(len, lines)) * WIDE, "height": len(lines) * HIGH}
+    return {side: f"{(value + 2 * MARGIN) * FONT / 72:.3f}" for side, value in units.items()}
 
 
 def _box(name):
