@@ -59,7 +59,8 @@ def pages(folder, main):
         else:
             done = any(line.done for line in tables.lines(target, plain) if line.row.method not in ("", "baseline"))
         if done:
-            made |= rendered(target, plain)
+            # No PNG: its bytes depend on the version of the library that packs them.
+            made |= rendered(target, plain, pictures=("svg",))
     for name in experiments.EXPERIMENTS:
         found = tables.comparison(name, plain)
         if any(line.done for line in found if line.row.method not in ("", "baseline")):
@@ -74,14 +75,13 @@ def pages(folder, main):
     return made
 
 
-def rendered(target, runs):
+def rendered(target, runs, pictures=("svg", "png")):
     """{file name: content} of a table or a figure (rows.Target) from `runs` (cells.Runs)."""
     if target.form == "table":
         found = tables.lines(target, runs)
         csv = tables.as_csv(target.name, target.measure, found)
         return {f"{target.name}.md": tables.markdown(target, found), f"{target.name}.csv": csv}
-    # No PNG: its bytes depend on the version of the library that packs them.
-    return {f"{target.name}.svg": figures.rendered(figures.draw(target, runs), "svg")}
+    return {f"{target.name}.{kind}": figures.rendered(figures.draw(target, runs), kind) for kind in pictures}
 
 
 def write(folder, files):
