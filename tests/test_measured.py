@@ -32,6 +32,10 @@ def collected(paper_runs, tmp_path_factory):
     return out
 
 
+def test_answers_are_kept_only_where_a_table_has_an_ensemble_of_them(collected):
+    assert {path.parent.name for path in collected.rglob("test_scores.npy")} == {"r26-teacher"}  # FSP's table 1
+
+
 def test_every_record_is_in_the_list_of_runs(collected):
     listed = (collected / "runs.md").read_text()
     found = [records.read_record(path.parent) for path in collected.glob("records/*/*/*/*/record.json")]
@@ -55,6 +59,7 @@ def test_tables_figures_claims_and_report_are_made(collected):
     names = {path.name for path in collected.iterdir() if path.is_file()}
     assert {"table1.md", "table4.csv", "figure7.svg", "figure9.svg", "claims.md", "report.html", "engines.md"} <= names
     assert "table2.md" not in names  # nothing of it was run
+    assert "cifar100-to-cifar10-r14-r8.md" not in names  # it shares the student alone and SL-ResNet, no more
     assert "Nothing of it was run" in (collected / "engines.md").read_text()  # one engine only
 
 

@@ -122,6 +122,10 @@ class TestTables:
         assert tables.p_value(best, other) == pytest.approx(expected) and 0 < expected < 1
         assert f"| {expected:.3f} |" in tables.markdown(targets.TARGETS["table4"], found)
 
+    def test_no_p_value_is_said_to_be_0_or_1(self):
+        said = {0.0004: "< 0.001", 0.0006: "0.001", 0.05: "0.050", 0.9994: "0.999", 0.9996: "> 0.999", None: ""}
+        assert {p: tables.p_text(p) for p in said} == said
+
     def test_no_p_value_without_spread_or_with_one_net(self, runs):
         kd = next(x for x in tables.lines(targets.TARGETS["table4"], runs) if x.row.method == "kd")
         alone = tables.Line(kd.row, (kd.runs[0], None, None), "Pe")

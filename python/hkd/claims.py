@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hkd import targets
 from hkd.cells import notes
 from hkd.rows import PROPOSED
-from hkd.tables import DASH, NETS, Line, p_value
+from hkd.tables import DASH, NETS, Line, p_text, p_value
 from hkd.targets import TARGETS
 
 LEVEL = 0.05
@@ -149,7 +149,7 @@ def _cells(verdict):
         number(verdict.reported, "+.3f"),
         number(verdict.measured, "+.3f"),
         "+".join(map(str, verdict.nets)) if run else DASH,
-        number(verdict.p, ".3f"),
+        p_text(verdict.p) or DASH,
         verdict.words,
         ", ".join(verdict.notes) or "the paper's settings" if run else DASH,
     )

@@ -1,8 +1,8 @@
 """The measured results that are kept with the project: from the records under `records/` every other file of the folder.
 
-records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record, log and answers on the test set of
-every stage that was finished. ENGINE is what the record says. Tables, figures, claims and the report are of one engine, the
-main one; the others are compared with it.
+records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record and log of every stage that was
+finished, and its answers on the test set (0.4 MB) where a table has an ensemble of them. ENGINE is what the record says. Tables,
+figures, claims and the report are of one engine, the main one; the others are compared with it.
 """
 
 import shutil
@@ -10,7 +10,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from hkd import cells, claims, ensembles, experiments, figures, records, report, tables
+from hkd import cells, claims, ensembles, experiments, figures, plans, records, report, tables
 from hkd.cli import UserError
 from hkd.data import shown
 from hkd.files import write_whole
@@ -18,7 +18,7 @@ from hkd.rows import TITLES, Row
 from hkd.tables import DASH, Line
 from hkd.targets import TARGETS
 
-KEPT = ("record.json", records.LOG, ensembles.FILE)
+KEPT = ("record.json", records.LOG)
 MAIN = "torch"  # by default: on a CPU the fastest
 PLAIN = cells.Choice(settings=())  # the paper's settings
 
@@ -26,7 +26,7 @@ PLAIN = cells.Choice(settings=())  # the paper's settings
 def collect(runs, folder):
     """Copies the records of every finished stage under `runs` to folder/records; returns their number. A stage that is there
     already with another record is an error: nothing that was measured is replaced."""
-    found = 0
+    found, of_ensembles = 0, _of_ensembles()
     for path in sorted(Path(runs).glob("*/*/*/record.json")):
         if cells.SET_ASIDE.search(path.parent.name):
             continue
@@ -36,7 +36,8 @@ def collect(runs, folder):
         if before is not None and before != record:
             raise UserError(f"{shown(kept)} has another record than {shown(path.parent)}: delete the one that is wrong")
         kept.mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
+        answers = [ensembles.FILE] if (record["dataset"], record["stage"]) in of_ensembles else []
+        for name in (*KEPT, *answers):
             if (path.parent / name).exists():
                 shutil.copyfile(path.parent / name, kept / name)
         found += 1
@@ -45,6 +46,13 @@ def collect(runs, folder):
             f"no finished stage in {shown(Path(runs))}: see run_stage.py --status --runs {shown(Path(runs))}"
         )
     return found
+
+
+def _of_ensembles():
+    """(data set, stage) of every stage that some table has an ensemble of."""
+    rows = [row for target in TARGETS.values() if target.ensembles for row in target.rows]
+    stages = [stage for row in rows for stage in row.stages(tables.NETS)]
+    return {(stage.experiment.dataset, stage.name) for stage in stages}
 
 
 def pages(folder, main):
@@ -57,13 +65,13 @@ def pages(folder, main):
         if target.form == "hint losses":
             done = any(plain.of(stage) for row in target.rows for stage in row.hint_stages())
         else:
-            done = any(line.done for line in tables.lines(target, plain) if line.row.method not in ("", "baseline"))
+            done = any(line.done and _taught(line.row) for line in tables.lines(target, plain))
         if done:
             # No PNG: its bytes depend on the version of the library that packs them.
             made |= rendered(target, plain, pictures=("svg",))
     for name in experiments.EXPERIMENTS:
         found = tables.comparison(name, plain)
-        if any(line.done for line in found if line.row.method not in ("", "baseline")):
+        if any(line.done and _taught(line.row) for line in found):
             made[f"{name}.md"] = tables.comparison_markdown(name, found)
             made[f"{name}.csv"] = tables.as_csv(name, "Pc", found)
     verdicts = claims.check(plain)
@@ -73,6 +81,11 @@ def pages(folder, main):
     made["runs.md"] = every_run(folder)
     made["report.html"] = report.page(plain)
     return made
+
+
+def _taught(row):
+    """Whether a method needs the experiment's teacher: other rows are shared with whatever has the same student or teacher."""
+    return row.method != "" and any(stage.kind == "teacher" for stage in plans.lineage(row.stages(1)[0]))
 
 
 def rendered(target, runs, pictures=("svg", "png")):

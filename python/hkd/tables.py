@@ -120,7 +120,7 @@ def _columns(target, line, found):
         f"{mean_sd(line.values(), digits)} ({len(line.done)})" if line.done else "",
         _number(line.difference, digits, "+"),
         mean_sd(best, digits) if best else "",
-        _number(p, 3),
+        p_text(p),
         *(_ensemble_columns(target, line) if target.ensembles else ()),
     )
 
@@ -203,6 +203,11 @@ def as_csv(name, measure, found):
             ]
         )  # fmt: skip
     return stream.getvalue()
+
+
+def p_text(p):
+    """p in three digits, '' for None. Where these would say 0 or 1: that it is more or less."""
+    return "" if p is None else "< 0.001" if p < 0.0005 else "> 0.999" if p > 0.9995 else f"{p:.3f}"
 
 
 def _p_against_proposed(line, found):
