@@ -68,12 +68,12 @@ def pages(folder, main):
             done = any(line.done and _taught(line.row) for line in tables.lines(target, plain))
         if done:
             # No PNG: its bytes depend on the version of the library that packs them.
-            made |= rendered(target, plain, pictures=("svg",))
+            made |= rendered(target, plain, pictures=("svg",), with_ensembles=target.ensembles)
     for name in experiments.EXPERIMENTS:
         found = tables.comparison(name, plain)
         if any(line.done and _taught(line.row) for line in found):
             made[f"{name}.md"] = tables.comparison_markdown(name, found)
-            made[f"{name}.csv"] = tables.as_csv(name, "Pc", found)
+            made[f"{name}.csv"] = tables.as_csv(name, "Pc", found, with_ensembles=False)
     verdicts = claims.check(plain)
     made |= {"claims.md": claims.markdown(verdicts), "claims.csv": claims.as_csv(verdicts)}
     made["softened-term.md"] = softened_term(folder / main)
@@ -88,11 +88,11 @@ def _taught(row):
     return row.method != "" and any(stage.kind == "teacher" for stage in plans.lineage(row.stages(1)[0]))
 
 
-def rendered(target, runs, pictures=("svg", "png")):
+def rendered(target, runs, pictures=("svg", "png"), with_ensembles=True):
     """{file name: content} of a table or a figure (rows.Target) from `runs` (cells.Runs)."""
     if target.form == "table":
         found = tables.lines(target, runs)
-        csv = tables.as_csv(target.name, target.measure, found)
+        csv = tables.as_csv(target.name, target.measure, found, with_ensembles)
         return {f"{target.name}.md": tables.markdown(target, found), f"{target.name}.csv": csv}
     return {f"{target.name}.{kind}": figures.rendered(figures.draw(target, runs), kind) for kind in pictures}
 

@@ -172,8 +172,8 @@ def engine(record):
     return f"{name} ({versions['caffe'].get('source', 'unknown build')})"
 
 
-def as_csv(name, measure, found):
-    """The numbers unrounded, one line a row, for other programs."""
+def as_csv(name, measure, found, with_ensembles=True):
+    """The numbers unrounded, one line a row, for other programs. with_ensembles: those that the nets' answers give too."""
     nets = range(1, NETS + 1)
     heads = (
         "target", "row", "experiment", "method", "measure",
@@ -197,7 +197,7 @@ def as_csv(name, measure, found):
                 *reported, row.reported_mean, *last, *pad, *best, *pad,
                 len(line.done), *_mean_and_sd(line.values()), line.difference, *_mean_and_sd(line.values("best")),
                 _p_against_proposed(line, found),
-                row.ensemble, line.ensemble, row.iterations, line.iterations,
+                row.ensemble, line.ensemble if with_ensembles else None, row.iterations, line.iterations,
                 *((condition.scale, condition.seed, condition.engine, " ".join(condition.settings)) if condition else [None] * 4),
                 " ".join("/".join(run.folder.parts[-3:]) for run in line.done),
             ]
