@@ -15,7 +15,7 @@ py   = .venv/bin/python
 # Named by what the environment is made from: `make setup` does nothing while that stays the same, whatever its dates are.
 ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
 
-.PHONY: help setup torch caffe-cuda demo tables test test-slow lint prototxt bench docker docker-cuda clean
+.PHONY: help setup torch caffe-cuda demo tables report test test-slow lint prototxt bench docker docker-cuda clean
 
 help:
 	@echo "make setup   Debian packages (as root), .venv with Python packages, BVLC Caffe"
@@ -24,6 +24,7 @@ help:
 	@echo "make demo    teacher, hint steps 1-3, KD and the student alone on Fashion-MNIST: a table and a figure"
 	@echo "             make demo DATASET=cifar10 SOURCE=cifar-10-binary.tar.gz    the same on CIFAR-10"
 	@echo "make tables  every run of the paper's tables and figures, then these and a report: make tables CONFIG='scale=0.01 nets=3'"
+	@echo "make report  results/measured again from its records; make report COLLECT=runs adds those of a runs folder first"
 	@echo "make test    lint, the committed prototxt, the tests; make test-slow: those that take minutes each"
 	@echo "make bench   speed of the data tools and the driver, as ratios"
 	@echo "make docker  the container image hkd-caffe; make docker-cuda: hkd-caffe:cuda; BUILD='words for docker build'"
@@ -56,6 +57,9 @@ demo: setup
 
 tables: setup
 	.venv/bin/snakemake --cores $(CORES) $(TABLES) $(if $(CONFIG),--config $(CONFIG))
+
+report: setup
+	$(py) python/make_tables.py --measured results/measured $(if $(COLLECT),--collect $(COLLECT))
 
 test: setup lint
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"

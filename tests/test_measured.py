@@ -1,14 +1,18 @@
-"""What is made from collected records: every run is listed, no number is replaced or edited, the same bytes each time."""
+"""The measured results kept with the project: made again from their records to the same bytes, and nothing left out, replaced
+or edited."""
 
 import json
+import re
 import shutil
 
 import pytest
 
-from conftest import command, one_line
-from hkd import records
+from conftest import ROOT, command, one_line
+from hkd import measured, records
 
 MAKE = "python/make_tables.py"
+KEPT = ROOT / "results/measured"
+SECTION = (ROOT / "README.md").read_text().split("\n## Measured\n")[1].split("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +34,36 @@ def collected(paper_runs, tmp_path_factory):
     done = command(MAKE, "--measured", out, "--collect", runs, "--engine", "caffe", check=0)
     assert f"{len(list(runs.glob('*/*/*')))} records" in done.stdout
     return out
+
+
+def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):
+    shutil.copytree(KEPT / "records", tmp_path / "records")
+    command(MAKE, "--measured", tmp_path, check=0)
+    made, kept = ({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} for folder in (tmp_path, KEPT))
+    assert list(made) and sorted(made) == sorted(kept)
+    assert [name for name in made if made[name] != kept[name]] == []
+
+
+def test_only_records_and_logs_are_kept():
+    names = {path.name for path in (KEPT / "records").rglob("*") if path.is_file()}
+    assert names == set(measured.KEPT)
+
+
+def test_the_tables_shown_in_the_readme_are_those_that_are_kept():
+    """Without the rows of which nothing was run."""
+    shown = re.findall(r"<!-- (results/measured/[\w.-]+) -->\n(.*?)\n\n", SECTION, re.DOTALL)
+    assert len(shown) >= 5
+    for name, table in shown:
+        rows = [line for line in (ROOT / name).read_text().splitlines() if line.startswith("|")]
+        run = [row for row in rows if "| not run |" not in row and not row.endswith("| -" * 7 + " |")]
+        assert len(run) > 2 and table.splitlines() == run, name
+
+
+def test_every_measured_number_in_the_readmes_words_is_in_a_table_that_is_kept():
+    kept = {n for path in KEPT.glob("*.md") for n in re.findall(r"\d+\.\d+", path.read_text())}
+    words = [line for line in SECTION.splitlines() if not line.startswith(("|", "!["))]
+    said = re.findall(r"\d+\.\d+", " ".join(words))
+    assert said and [n for n in said if n not in kept] == []
 
 
 def test_answers_are_kept_only_where_a_table_has_an_ensemble_of_them(collected):

@@ -6,6 +6,7 @@ import re
 import shutil
 import statistics
 import warnings
+from dataclasses import replace
 
 import caffe
 import pytest
@@ -129,9 +130,23 @@ class TestTables:
     def test_no_p_value_without_spread_or_with_one_net(self, runs):
         kd = next(x for x in tables.lines(targets.TARGETS["table4"], runs) if x.row.method == "kd")
         alone = tables.Line(kd.row, (kd.runs[0], None, None), "Pe")
-        same = tables.Line(kd.row, (kd.runs[0],) * 3, "Pe")
+        digests = kd.runs[0].record["digests"]
+        alike = [
+            replace(kd.runs[0], record={**kd.runs[0].record, "digests": {**digests, records.FINAL: n}}) for n in "123"
+        ]
+        same = tables.Line(kd.row, tuple(alike), "Pe")
         assert tables.p_value(kd, alone) is None and tables.p_value(same, same) is None
         assert tables.p_value(kd, same) is not None  # one with spread is enough
+
+    def test_nets_of_the_same_weights_are_one_net(self, runs):
+        """SL-ResNet on MNIST: its nets start from one network, and without crops nothing in their training is random."""
+        found = tables.lines(targets.TARGETS["table4"], runs)
+        best = tables.proposed(found)
+        kd, sl = (next(x for x in found if x.row.method == method) for method in ("kd", "sl-resnet"))
+        assert sl.repeated and not kd.repeated and tables.p_value(best, kd) is not None
+        assert tables.p_value(best, sl) is None and tables.p_value(sl, kd) is None
+        text = tables.markdown(targets.TARGETS["table4"], found)
+        assert "SL-ResNet, SL-ResNet with KD: nets with the same weights" in text
 
     def test_what_was_not_run_is_a_dash(self, runs, tmp_path):
         text = tables.markdown(targets.TARGETS["table2"], tables.lines(targets.TARGETS["table2"], runs))

@@ -10,6 +10,8 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
+from scipy import stats
+
 from hkd import cells, claims, ensembles, experiments, figures, plans, records, report, tables
 from hkd.cli import UserError
 from hkd.data import shown
@@ -162,17 +164,19 @@ def engines(folder, main):
             "mean ± sd",
             "difference",
             "in sd",
+            "p",
         ),
         rows,
         f"Difference: the other engine's mean less that of {main}; in sd: divided by the standard deviation of the nets of "
-        f"{main}. The engines draw other crops and mirrors, so that they differ as two nets do.",
+        f"{main}. p: two-sided Student's t-test with one variance for both, which takes a single net too. The engines draw other crops and "
+        "mirrors in every stage, the nets of one engine share stage 1: they differ by more than two nets of one engine do.",
     )
 
 
 def _beside(other, own):
     nets = [", ".join(f"{value:.2f}" for value in line.values()) or DASH for line in (other, own)]
     if not own.done:
-        return (*nets, DASH, DASH, DASH)
+        return (*nets, *[DASH] * 4)
     difference = statistics.mean(other.values()) - statistics.mean(own.values())
     spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
     return (
@@ -180,7 +184,17 @@ def _beside(other, own):
         tables.mean_sd(own.values()),
         f"{difference:+.2f}",
         f"{difference / spread:+.1f}" if spread else DASH,
+        tables.p_text(_p_of_one_variance(other.values(), own.values())) or DASH,
     )
+
+
+def _p_of_one_variance(a, b):
+    """p of Student's t-test, or None without any spread. SciPy's own takes no sample of one."""
+    spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in (a, b)]
+    if not any(spreads):
+        return None
+    of_a, of_b = ((statistics.mean(values), sd, len(values)) for values, sd in zip((a, b), spreads, strict=True))
+    return float(stats.ttest_ind_from_stats(*of_a, *of_b).pvalue)
 
 
 def every_run(folder):

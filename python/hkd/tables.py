@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from hkd import ensembles, experiments, plans, targets
+from hkd import ensembles, experiments, plans, records, targets
 from hkd.cells import Run
 from hkd.rows import PROPOSED, TITLES, Row
 
@@ -33,6 +33,11 @@ class Line:
 
     def values(self, which="last"):
         return [run.value(self.measure, which) for run in self.done]
+
+    @property
+    def repeated(self):
+        """Whether two of its nets ended in the same weights: nothing random was left in their training, and they are one net."""
+        return len({run.record["digests"][records.FINAL] for run in self.done}) < len(self.done)
 
     @property
     def difference(self):
@@ -69,10 +74,10 @@ def lines(target, runs):
 
 
 def p_value(better, worse, alternative="two-sided"):
-    """Welch's t-test between two Lines' last iterates, or None where it says nothing: fewer than two nets, no spread at
-    all, or runs of another scale, engine or data set."""
+    """Welch's t-test between two Lines' last iterates, or None where it says nothing: fewer than two nets, or two that are
+    one; no spread at all; or runs of another scale, engine or data set."""
     a, b = better.values(), worse.values()
-    if min(len(a), len(b)) < 2 or len({*a}) == len({*b}) == 1:
+    if min(len(a), len(b)) < 2 or better.repeated or worse.repeated or len({*a}) == len({*b}) == 1:
         return None
     conditions = {(r.condition.scale, r.condition.engine, r.condition.images) for r in better.done + worse.done}
     if len(conditions) > 1:
@@ -152,6 +157,13 @@ def foot(target, found):
         else ""
     )
     ensembles = f" {ENSEMBLES}" if target.ensembles else ""
+    repeated = ", ".join(line.row.heading for line in found if line.repeated)
+    if repeated:
+        left_out = [
+            "",
+            f"{repeated}: nets with the same weights, since nothing in their training is random; they are one net, and have no p.",
+            *left_out,
+        ]
     return [
         f"Measured: {target.measure} of the last iterate on the test set, mean, standard deviation and number of nets; the best "
         f"test beside it was used for nothing.{tested} Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}.{ensembles}",
