@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from hkd import cells, claims, ensembles, experiments, figures, plans, records, report, tables
+from hkd import cells, claims, ensembles, experiments, figures, paper, plans, records, report, tables
 from hkd.cli import UserError
 from hkd.data import shown
 from hkd.files import write_whole
@@ -114,7 +114,7 @@ def write(folder, files):
 
 def softened_term(folder):
     """KD with the softened term as equation (2) has it, and multiplied by tau squared, as Markdown."""
-    rows = []
+    rows, axis = [], paper.FIGURE_4_TEST_LOSS
     for name in experiments.EXPERIMENTS:
         row = Row(TITLES["kd"], name, "kd")
         for changes, words in (((), "lambda"), (("kd_tau_squared=true",), "lambda tau squared")):
@@ -129,7 +129,8 @@ def softened_term(folder):
         ("experiment", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
         rows,
         "Mean ± standard deviation of the nets at their last iterate. The test loss is that of the log: hard term plus weight "
-        "times softened term; the two terms beside it are without weight. The axis of the paper's Figure 4 goes from 27.6 to 29.0.",
+        "times softened term; the two terms beside it are without weight. The axis of the paper's Figure 4 goes from "
+        f"{axis[0]} to {axis[1]}.",
     )
 
 
