@@ -1,5 +1,7 @@
 """Weights from stage to stage: what is copied, dropped and left, and every refusal by the layer's name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
@@ -86,10 +88,21 @@ def test_the_growing_networks_get_a_classifier_of_their_own_at_every_step(tmp_pa
     assert set(report.dropped) == {"fc"} and "stack1/block1/conv1" in report.copied
     assert set(report.fresh) == {n for n in report.fresh if n.startswith(("stack2/", "fc"))} and "fc" in report.fresh
     grown = weights(tmp_path / "grow3.caffemodel", stage("grow", 3, "sl-resnet").network("D", 100))
-    _, report = transplant(stage("finetune", None, "sl-resnet"), teacher, grown)
+    for last in (stage("finetune", None, "sl-resnet"), stage("kd", None, "sl-resnet-kd")):
+        _, report = transplant(last, teacher, grown)
+        assert set(report.dropped) == set(report.fresh) == {"fc"} and "stack3/block1/conv1" in report.copied
+
+
+def test_the_last_growing_network_may_keep_its_classifier(tmp_path, teacher):
+    kept = replace(experiments.experiment("cifar10-r14-r8"), sl_fc="kept")
+    grown = weights(tmp_path / "grow3.caffemodel", stage("grow", 3, "sl-resnet").network("D", 100))
+    finetune, kd = (plans.stage(kept, *x) for x in (("sl-resnet", "finetune"), ("sl-resnet-kd", "kd")))
+    _, report = transplant(finetune, teacher, grown)
     assert not report.fresh and not report.dropped and "fc" in report.copied
-    _, report = transplant(stage("kd", None, "sl-resnet-kd"), teacher, grown)
+    _, report = transplant(kd, teacher, grown)
     assert not report.fresh and {"fc", "teacher/fc"} <= set(report.copied)
+    assert finetune.name == "r8-sl-resnet-finetune-net1+sl_fc=kept" and kd.name == "r14-r8-sl-resnet-kd-net1+sl_fc=kept"
+    assert finetune.parents["student"].name == "r8-sl-resnet-grow3", "the growing ones are the same"
 
 
 def test_after_one_middle_pair_the_third_stack_is_left_to_its_fillers(tmp_path, teacher):

@@ -92,10 +92,10 @@ ASSUMPTIONS = (
     ),
     Assumption(
         "What does stage 2 of SL-ResNet start from?",
-        "The whole third network, with its fully connected layer. The three growing networks are shared by nets 1 to 3.",
-        "The paper replaces pooling and FC layer 'at each step' of stage 1, and says nothing of stage 2. On MNIST, without crops, "
-        "the three nets are then one and the same; the paper's own differ there.",
-        "python/hkd/surgery.py",
+        "The third network with a fresh fully connected layer. The three growing networks are shared by nets 1 to 3.",
+        "The paper puts a fresh pooling and FC layer 'at each step' of stage 1, and says nothing of stage 2. With the old layer "
+        "the three nets on MNIST, which has no crops, are one and the same; the paper's own differ there.",
+        "--set sl_fc=kept",
     ),
     Assumption(
         "How is the hint loss normalised?",

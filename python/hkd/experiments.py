@@ -50,6 +50,7 @@ class Experiment:
     tau: float = setting(paper.TAU, stages="kd", above=0)
     lambda_kd: float = setting(paper.LAMBDA_KD, stages="kd", least=0)
     sl_lr: float = setting(0.1, stages="grow", above=0)
+    sl_fc: str = setting("fresh", stages="grown", choices=("fresh", "kept"))  # of a net that starts from the third step
     fsp_lr: float = setting(1e-3, stages="fsp", above=0)
     fsp_lambda: float = setting(1.0, stages="fsp", above=0)  # FSP equation 2, one for all pairs
     fitnet_stepvalue: tuple = setting(paper.FITNET_SCHEDULE.stepvalue, stages="fitnet")  # of its hints, from hint_lr

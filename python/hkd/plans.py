@@ -77,6 +77,11 @@ class Stage:
         return self.part is not TEACHER and self.part.classifies and self.kind != "grow"
 
     @property
+    def trains_grown(self):
+        """Whether it trains the whole student from the last of SL-ResNet's growing networks."""
+        return self.kind != "grow" and "student" in self.parents and self.parents["student"].kind == "grow"
+
+    @property
     def settled(self):
         """The experiment as this stage has it: a teacher with a schedule of its own, and the hints that it gives, are not of the
         student's. So they are the same in experiments that differ in that alone."""
@@ -130,6 +135,8 @@ class Stage:
         own = {"all", self.kind, self.method, *(["fitnet"] if self.part.fitnet else [])}
         if self.experiment.teacher_schedule is None or self.trains_student:
             own.add("schedule")
+        if self.trains_grown:
+            own.add("grown")
         return own.union(*(parent.reached for parent in self.parents.values()))
 
     # --- numbers ------------------------------------------------------------------------------------------------------
