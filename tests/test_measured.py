@@ -110,6 +110,33 @@ def test_another_engine_stands_beside(collected, tmp_path):
     assert f"| torch | {Pc + 1:.2f} |" in line and "| +1.0" in line
 
 
+def test_a_stage_after_another_engines_stage_1_stands_apart(collected, tmp_path):
+    runs = shutil.copytree(collected / "records/caffe", tmp_path / "runs")
+    (one,) = runs.glob("cifar10/*/r14-r8-layerwise-kd-net1")
+    records.write_record(one, {**records.read_record(one), "engine": "torch"})
+    command(MAKE, "--measured", tmp_path / "measured", "--collect", runs, "--engine", "caffe", check=0)
+    (kept,) = (tmp_path / "measured/records").glob("*/cifar10/*/r14-r8-layerwise-kd-net1")
+    assert kept.parts[-4] == "torch-after-caffe"
+    (line,) = [
+        x for x in (tmp_path / "measured/engines.md").read_text().splitlines() if x.startswith("| cifar10-r14-r8")
+    ]
+    assert "| torch-after-caffe |" in line
+
+
+def test_the_two_readings_of_sl_resnet_stand_beside_each_other(collected, tmp_path):
+    folder = shutil.copytree(collected, tmp_path / "measured")
+    (one,) = folder.glob("records/caffe/cifar10/*/r8-sl-resnet-finetune-net1")
+    record = records.read_record(one)
+    kept, Pc = one.with_name(one.name + "+sl_fc=kept"), record["Pc"]["last"]
+    shutil.copytree(one, kept)
+    changed = {"stage": kept.name, "settings": {**record["settings"], "sl_fc": "kept"}}
+    records.write_record(kept, {**record, **changed, "Pc": {**record["Pc"], "last": Pc + 1}})
+    command(MAKE, "--measured", folder, "--engine", "caffe", check=0)
+    lines = [x for x in (folder / "sl-resnet-fc.md").read_text().splitlines() if x.startswith("| cifar10-r14-r8")]
+    fresh, other = (x for x in lines if "| SL-ResNet |" in x)
+    assert f"| fresh | {Pc:.2f}, " in fresh and f"| kept | {Pc + 1:.2f} |" in other
+
+
 def test_a_record_that_is_there_is_not_replaced(collected, tmp_path):
     folder = shutil.copytree(collected, tmp_path / "measured")
     runs = shutil.copytree(folder / "records/caffe", tmp_path / "runs")

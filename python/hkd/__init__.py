@@ -26,7 +26,8 @@ what stands above it):
     cells.py        which records may stand in one cell              tables.py    from records to tables
     figures.py      to figures                                       claims.py    what holds of what the paper claims
     drawing.py      a network as a picture                           report.py    all of it on one page
-    measured.py     all of that, from collected records              workflow.py  what the Snakefile runs
+    comparisons.py  tables that no paper has                         measured.py   all of that, from collected records
+    workflow.py     what the Snakefile runs
 
 cli.py, files.py, locks.py, devices.py, gpus.py and progress.py are what the command lines stand on.
 """

@@ -1,0 +1,169 @@
+"""Tables that no paper has, from the measured runs: two readings of the softened term and of SL-ResNet's stage 2, two engines, and
+every run that was made."""
+
+import statistics
+from collections import defaultdict
+
+from scipy import stats
+
+from hkd import cells, experiments, paper, records, tables
+from hkd.rows import TITLES, Row
+from hkd.tables import DASH, Line
+
+PLAIN = cells.Choice(settings=())  # the paper's settings
+
+
+def softened_term(folder):
+    """KD with the softened term as equation (2) has it, and multiplied by tau squared, as Markdown."""
+    rows, axis = [], paper.FIGURE_4_TEST_LOSS
+    for name in experiments.EXPERIMENTS:
+        for changes, words in (((), "lambda"), (("kd_tau_squared=true",), "lambda tau squared")):
+            line = _line(folder, name, "kd", changes)
+            if line.done:
+                ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
+                losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
+                rows.append((name, words, *losses, tables.mean_sd(line.values()), str(len(line.done))))
+    return _markdown(
+        "KD with the weight of equation (2), and with tau squared",
+        ("experiment", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
+        rows,
+        "Mean ± standard deviation of the nets at their last iterate. The test loss is that of the log: hard term plus weight "
+        "times softened term; the two terms beside it are without weight. The axis of the paper's Figure 4 goes from "
+        f"{axis[0]} to {axis[1]}.",
+    )
+
+
+_TEST_LOSSES = {"test_loss": "test loss", "test_hard": "hard term", "test_soft": "softened term"}
+
+
+def sl_resnet_fc(folder):
+    """SL-ResNet with a fresh fully connected layer in stage 2, and with that of the last growing network, as Markdown."""
+    rows = []
+    for name in experiments.EXPERIMENTS:
+        for method in ("sl-resnet", "sl-resnet-kd"):
+            for changes, words in (((), "fresh"), (("sl_fc=kept",), "kept")):
+                line = _line(folder, name, method, changes)
+                if line.done:
+                    rows.append((name, line.row.heading, words, _each(line), tables.mean_sd(line.values())))
+    return _markdown(
+        "SL-ResNet with a fresh FC layer in stage 2, and with the last growing network's",
+        ("experiment", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
+        rows,
+        "The nets of one experiment share the growing networks. Where nothing is drawn at random, neither crops nor the FC "
+        "layer, they are one net.",
+    )
+
+
+def engines(folder, main):
+    """The same method in another engine, beside the nets of `main`, as Markdown."""
+    rows = []
+    for path in sorted(folder.iterdir()):
+        if path.name == main:
+            continue
+        for name in experiments.EXPERIMENTS:
+            for method in TITLES:
+                other, own = (_line(place, name, method) for place in (path, folder / main))
+                if other.done:
+                    rows.append((name, other.row.heading, path.name, *_beside(other, own)))
+    return _markdown(
+        f"The same stages in another engine, beside {main}",
+        (
+            "experiment",
+            "method",
+            "engine",
+            "Pc (%), its nets",
+            f"Pc (%), nets of {main}",
+            "mean ± sd",
+            "difference",
+            "in sd",
+            "p",
+        ),
+        rows,
+        f"Difference: the other engine's mean less that of {main}; in sd: divided by the standard deviation of the nets of "
+        f"{main}. p: two-sided Student's t-test with one variance for both, which takes a single net too. The engines draw other crops and "
+        "mirrors in every stage, the nets of one engine share stage 1: they differ by more than two nets of one engine do.",
+    )
+
+
+def _beside(other, own):
+    nets = [_each(line) for line in (other, own)]
+    if not own.done:
+        return (*nets, *[DASH] * 4)
+    difference = statistics.mean(other.values()) - statistics.mean(own.values())
+    spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
+    return (
+        *nets,
+        tables.mean_sd(own.values()),
+        f"{difference:+.2f}",
+        f"{difference / spread:+.1f}" if spread else DASH,
+        tables.p_text(_p_of_one_variance(other.values(), own.values())) or DASH,
+    )
+
+
+def _line(folder, name, method, changes=()):
+    """The nets of a method of experiment `name` with --set `changes`, in a folder of runs of one engine."""
+    row = Row(TITLES[method], name, method)
+    runs = cells.Runs(folder, cells.Choice(settings=changes))
+    return Line(row, tuple(runs.cell(f"{row.heading} of {name}", row.stages(tables.NETS))), "Pc")
+
+
+def _each(line):
+    return ", ".join(f"{value:.2f}" for value in line.values()) or DASH
+
+
+def _p_of_one_variance(a, b):
+    """p of Student's t-test, or None without any spread. SciPy's own takes no sample of one."""
+    spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in (a, b)]
+    if not any(spreads):
+        return None
+    of_a, of_b = ((statistics.mean(values), sd, len(values)) for values, sd in zip((a, b), spreads, strict=True))
+    return float(stats.ttest_ind_from_stats(*of_a, *of_b).pvalue)
+
+
+def every_run(folder):
+    """Every record, one line a stage, as Markdown: nothing that was measured is left out."""
+    rows, seconds = [], defaultdict(float)
+    for path in sorted(folder.glob("*/*/*/*/record.json")):
+        r = records.read_record(path.parent)
+        name = path.relative_to(folder).parts[0]
+        seconds[name] += r["seconds"]
+        Pc = (f"{r['Pc']['last']:.2f}", f"{r['Pc']['best']:.2f}") if r["Pc"] else (DASH, DASH)
+        rows.append(
+            (
+                "/".join(path.parent.parts[-3:]),
+                name,
+                f"{r['iterations']:,}",
+                *Pc,
+                f"{r['test_loss']:.4g}",
+                f"{r['seconds']:,.0f}",
+                str(r["sessions"]),
+                r["versions"]["hkd-caffe"] or "unknown",
+                r["digests"][records.FINAL][:12],
+            )
+        )
+    hours = ", ".join(f"{name} {total / 3600:.1f} hours" for name, total in sorted(seconds.items()))
+    return _markdown(
+        "Every run that was made",
+        (
+            "stage",
+            "engine",
+            "iterations",
+            "Pc last (%)",
+            "Pc best (%)",
+            "test loss",
+            "seconds",
+            "sessions",
+            "version",
+            "weights",
+        ),
+        rows,
+        f"{len(rows)} stages; {hours}, on shared cores. Sessions: how often it was started until it was finished. Version: "
+        f"the commit of this project. Weights: the head of the sha256 of {records.FINAL}.",
+    )
+
+
+def _markdown(title, heads, rows, below):
+    if not rows:
+        return f"### {title}\n\nNothing of it was run.\n"
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join([f"### {title}", "", *lines, "", below]) + "\n"
