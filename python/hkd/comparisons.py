@@ -80,8 +80,8 @@ def engines(folder, main):
         ),
         rows,
         f"Difference: the other engine's mean less that of {main}; in sd: divided by the standard deviation of the nets of "
-        f"{main}. p: two-sided Student's t-test with one variance for both, which takes a single net too. The engines draw other crops and "
-        "mirrors in every stage, the nets of one engine share stage 1: they differ by more than two nets of one engine do.",
+        f"{main}. p: two-sided Student's t-test with one variance for both, which takes a single net too. The nets of one engine share "
+        f"stage 1. {main}-after-ENGINE: {main} from the stage 1 that ENGINE trained.",
     )
 
 
@@ -91,12 +91,13 @@ def _beside(other, own):
         return (*nets, *[DASH] * 4)
     difference = statistics.mean(other.values()) - statistics.mean(own.values())
     spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
+    p = None if other.repeated or own.repeated else _p_of_one_variance(other.values(), own.values())
     return (
         *nets,
         tables.mean_sd(own.values()),
         f"{difference:+.2f}",
         f"{difference / spread:+.1f}" if spread else DASH,
-        tables.p_text(_p_of_one_variance(other.values(), own.values())) or DASH,
+        tables.p_text(p) or DASH,
     )
 
 
