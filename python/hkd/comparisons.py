@@ -38,17 +38,19 @@ _TEST_LOSSES = {"test_loss": "test loss", "test_hard": "hard term", "test_soft":
 
 def sl_resnet_fc(folder):
     """SL-ResNet with a fresh fully connected layer in stage 2, and with that of the last growing network, as Markdown."""
-    rows = []
+    rows = {}
     for name in experiments.EXPERIMENTS:
         for method in ("sl-resnet", "sl-resnet-kd"):
             for changes, words in (((), "fresh"), (("sl_fc=kept",), "kept")):
                 line = _line(folder, name, method, changes)
                 if line.done:
-                    rows.append((name, line.row.heading, words, _each(line), tables.mean_sd(line.values())))
+                    # Without a teacher the nets are those of every experiment on the student.
+                    nets = (line.row.stages(1)[0].group, line.row.stages(1)[0].stem, words)
+                    rows.setdefault(nets, (name, line.row.heading, words, _each(line), tables.mean_sd(line.values())))
     return _markdown(
         "SL-ResNet with a fresh FC layer in stage 2, and with the last growing network's",
         ("experiment", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
-        rows,
+        rows.values(),
         "The nets of one experiment share the growing networks. Where nothing is drawn at random, neither crops nor the FC "
         "layer, they are one net.",
     )
