@@ -17,9 +17,9 @@ ASSUMPTIONS = (
     Assumption(
         "Is the softened term of equation (2) multiplied by tau squared?",
         "No: its weight is lambda_kd = 5.",
-        "The equation has none, nor has the FitNets code that the paper builds on. (Hinton et al. multiply.) Our own runs are for "
-        "it: with tau squared the student ends below the student alone (results/measured/softened-term.md). The axis of the "
-        "paper's Figure 4 fits neither.",
+        "The equation has none, nor has the FitNets code that the paper builds on. (Hinton et al. multiply.) Our own runs speak for "
+        "that: with tau squared KD ends where the student alone does (results/measured/softened-term.md). The axis of the paper's "
+        "Figure 4 fits neither.",
         "--set kd_tau_squared=true",
     ),
     Assumption(
@@ -94,7 +94,8 @@ ASSUMPTIONS = (
         "What does stage 2 of SL-ResNet start from?",
         "The third network with a fresh fully connected layer. The three growing networks are shared by nets 1 to 3.",
         "The paper puts a fresh pooling and FC layer 'at each step' of stage 1, and says nothing of stage 2. With the old layer "
-        "the three nets on MNIST, which has no crops, are one and the same; the paper's own differ there.",
+        "the three nets on MNIST, which has no crops, are one and the same; the paper's own differ there. Both were run "
+        "(results/measured/sl-resnet-fc.md).",
         "--set sl_fc=kept",
     ),
     Assumption(
