@@ -283,11 +283,11 @@ def test_an_interrupt_is_one_line(large, tmp_path, number):
             time.sleep(0.001)
         time.sleep(delay)
         reading = is_reading(process.pid)
-        stopped_reading += reading
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         said = process.communicate()[1]
-        if not reading and process.returncode == 0:
+        if process.returncode == 0:
             continue  # it was finished before the signal came, which on a busy machine comes late
+        stopped_reading += reading
         assert (process.returncode, said) == (128 + number, "error: interrupted\n")
         assert nothing_left(out)
     assert stopped_reading

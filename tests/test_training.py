@@ -238,8 +238,8 @@ class TestSettings:
 class TestOtherMethods:
     """Each method of the paper from the chain's teacher to its end."""
 
-    def run(self, data, runs, method, kind="kd"):
-        return run_stage(data, runs, "--method", method, "--stage", kind, check=0)
+    def run(self, data, runs, method, kind="kd", *more):
+        return run_stage(data, runs, "--method", method, "--stage", kind, *more, check=0)
 
     @pytest.mark.parametrize(("method", "last_stack"), [("hint-kd", 2), ("hint-kd-plus", 3)])
     def test_hints_from_one_pair(self, copy, fashion, method, last_stack):
@@ -284,10 +284,20 @@ class TestOtherMethods:
             stacks = {name.split("/")[0] for name in blobs(step / "final.caffemodel") if "/" in name}
             assert stacks == {f"stack{k}" for k in range(1, i + 1)}
             assert record(step)["iterations"] == 4 and record(step)["Pc"]
+        grown = blobs(steps[2] / "final.caffemodel")
         for end in ("r8-sl-resnet-finetune-net1", "r14-r8-sl-resnet-kd-net1"):
-            assert np.array_equal(
-                blobs(group(copy) / end / "init.caffemodel")["fc"][0], blobs(steps[2] / "final.caffemodel")["fc"][0]
-            )
+            init = blobs(group(copy) / end / "init.caffemodel")
+            learned = {name for name in init if not name.startswith("teacher/")}
+            assert learned == {*grown} - {"fc"}  # left to its filler
+            assert all(np.array_equal(init[name][0], grown[name][0]) for name in learned)
+
+    def test_with_the_grown_networks_classifier_sl_resnet_starts_from_all_of_it(self, copy, fashion):
+        self.run(fashion, copy, "sl-resnet", "finetune", "--set", "sl_fc=kept")
+        grown, init = (
+            blobs(group(copy) / name)
+            for name in ("r8-sl-resnet-grow3/final.caffemodel", "r8-sl-resnet-finetune-net1+sl_fc=kept/init.caffemodel")
+        )
+        assert {*init} == {*grown} and np.array_equal(init["fc"][0], grown["fc"][0])
 
     def test_regressors_for_a_wider_teacher(self, colour, tmp_path):
         arguments = ["--experiment", "cifar10-r26w32-r14", "--data", colour, "--runs", tmp_path, "--scale", "0.00005"]
