@@ -16,9 +16,10 @@ PLAIN = cells.Choice(settings=())  # the paper's settings
 def softened_term(folder):
     """KD with the softened term as equation (2) has it, and multiplied by tau squared, as Markdown."""
     rows, axis = [], paper.FIGURE_4_TEST_LOSS
+    plain, multiplied = _runs(folder), _runs(folder, "kd_tau_squared=true")
     for name in experiments.EXPERIMENTS:
-        for changes, words in (((), "lambda"), (("kd_tau_squared=true",), "lambda tau squared")):
-            line = _line(folder, name, "kd", changes)
+        for runs, words in ((plain, "lambda"), (multiplied, "lambda tau squared")):
+            line = _line(runs, name, "kd")
             if line.done:
                 ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
                 losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
@@ -39,10 +40,11 @@ _TEST_LOSSES = {"test_loss": "test loss", "test_hard": "hard term", "test_soft":
 def sl_resnet_fc(folder):
     """SL-ResNet with a fresh fully connected layer in stage 2, and with that of the last growing network, as Markdown."""
     rows = {}
+    fresh, kept = _runs(folder), _runs(folder, "sl_fc=kept")
     for name in experiments.EXPERIMENTS:
         for method in ("sl-resnet", "sl-resnet-kd"):
-            for changes, words in (((), "fresh"), (("sl_fc=kept",), "kept")):
-                line = _line(folder, name, method, changes)
+            for runs, words in ((fresh, "fresh"), (kept, "kept")):
+                line = _line(runs, name, method)
                 if line.done:
                     # Without a teacher the nets are those of every experiment on the student.
                     nets = (line.row.stages(1)[0].group, line.row.stages(1)[0].stem, words)
@@ -62,9 +64,10 @@ def engines(folder, main):
     for path in sorted(folder.iterdir()):
         if path.name == main:
             continue
+        theirs, mine = _runs(path), _runs(folder / main)
         for name in experiments.EXPERIMENTS:
             for method in TITLES:
-                other, own = (_line(place, name, method) for place in (path, folder / main))
+                other, own = (_line(runs, name, method) for runs in (theirs, mine))
                 if other.done:
                     rows.append((name, other.row.heading, path.name, *_beside(other, own)))
     return _markdown(
@@ -103,10 +106,14 @@ def _beside(other, own):
     )
 
 
-def _line(folder, name, method, changes=()):
-    """The nets of a method of experiment `name` with --set `changes`, in a folder of runs of one engine."""
+def _runs(folder, *changes):
+    """The runs in a folder of one engine's that have the paper's settings but for `changes`, as --set takes them."""
+    return cells.Runs(folder, cells.Choice(settings=changes))
+
+
+def _line(runs, name, method):
+    """The nets of a method of experiment `name`."""
     row = Row(TITLES[method], name, method)
-    runs = cells.Runs(folder, cells.Choice(settings=changes))
     return Line(row, tuple(runs.cell(f"{row.heading} of {name}", row.stages(tables.NETS))), "Pc")
 
 
