@@ -110,6 +110,18 @@ def test_another_engine_stands_beside(collected, tmp_path):
     assert f"| torch | {Pc + 1:.2f} |" in line and "| +1.0" in line
 
 
+def test_what_experiments_share_is_compared_once(collected, tmp_path):
+    """The student alone is the same whichever teacher an experiment has."""
+    folder = shutil.copytree(collected, tmp_path / "measured")
+    (one,) = folder.glob("records/caffe/cifar10/*/r8-baseline-net1")
+    there = folder / "records/torch" / one.relative_to(folder / "records/caffe")
+    shutil.copytree(one, there)
+    records.write_record(there, {**records.read_record(one), "engine": "torch"})
+    command(MAKE, "--measured", folder, "--engine", "caffe", check=0)
+    (line,) = [x for x in (folder / "engines.md").read_text().splitlines() if "| torch |" in x]
+    assert line.startswith("| cifar10-r14-r8 | student alone")
+
+
 def test_a_stage_after_another_engines_stage_1_stands_apart(collected, tmp_path):
     runs = shutil.copytree(collected / "records/caffe", tmp_path / "runs")
     (one,) = runs.glob("cifar10/*/r14-r8-layerwise-kd-net1")

@@ -160,7 +160,7 @@ def _condition(record, stage):
     return Condition(
         float(record["scale"]),
         record["seed"],
-        record.get("engine", "caffe"),
+        records.engine(record),
         tuple(_changes(trained, stage.reached)),
         record["digests"]["pixels"],
     )

@@ -10,20 +10,18 @@ from hkd import cells, experiments, paper, records, tables
 from hkd.rows import TITLES, Row
 from hkd.tables import DASH, Line
 
-PLAIN = cells.Choice(settings=())  # the paper's settings
-
 
 def softened_term(folder):
     """KD with the softened term as equation (2) has it, and multiplied by tau squared, as Markdown."""
     rows, axis = [], paper.FIGURE_4_TEST_LOSS
-    plain, multiplied = _runs(folder), _runs(folder, "kd_tau_squared=true")
-    for name in experiments.EXPERIMENTS:
+    plain, multiplied = runs_of(folder), runs_of(folder, "kd_tau_squared=true")
+    for row in _rows("kd"):
         for runs, words in ((plain, "lambda"), (multiplied, "lambda tau squared")):
-            line = _line(runs, name, "kd")
+            line = _line(runs, row)
             if line.done:
                 ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
                 losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
-                rows.append((name, words, *losses, tables.mean_sd(line.values()), str(len(line.done))))
+                rows.append((row.experiment, words, *losses, tables.mean_sd(line.values()), str(len(line.done))))
     return _markdown(
         "KD with the weight of equation (2), and with tau squared",
         ("experiment", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
@@ -39,20 +37,17 @@ _TEST_LOSSES = {"test_loss": "test loss", "test_hard": "hard term", "test_soft":
 
 def sl_resnet_fc(folder):
     """SL-ResNet with a fresh fully connected layer in stage 2, and with that of the last growing network, as Markdown."""
-    rows = {}
-    fresh, kept = _runs(folder), _runs(folder, "sl_fc=kept")
-    for name in experiments.EXPERIMENTS:
-        for method in ("sl-resnet", "sl-resnet-kd"):
-            for runs, words in ((fresh, "fresh"), (kept, "kept")):
-                line = _line(runs, name, method)
-                if line.done:
-                    # Without a teacher the nets are those of every experiment on the student.
-                    nets = (line.row.stages(1)[0].group, line.row.stages(1)[0].stem, words)
-                    rows.setdefault(nets, (name, line.row.heading, words, _each(line), tables.mean_sd(line.values())))
+    rows = []
+    fresh, kept = runs_of(folder), runs_of(folder, "sl_fc=kept")
+    for row in _rows("sl-resnet", "sl-resnet-kd"):
+        for runs, words in ((fresh, "fresh"), (kept, "kept")):
+            line = _line(runs, row)
+            if line.done:
+                rows.append((row.experiment, row.heading, words, _each(line), tables.mean_sd(line.values())))
     return _markdown(
         "SL-ResNet with a fresh FC layer in stage 2, and with the last growing network's",
         ("experiment", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
-        rows.values(),
+        rows,
         "The nets of one experiment share the growing networks. Where nothing is drawn at random, neither crops nor the FC "
         "layer, they are one net.",
     )
@@ -64,12 +59,11 @@ def engines(folder, main):
     for path in sorted(folder.iterdir()):
         if path.name == main:
             continue
-        theirs, mine = _runs(path), _runs(folder / main)
-        for name in experiments.EXPERIMENTS:
-            for method in TITLES:
-                other, own = (_line(runs, name, method) for runs in (theirs, mine))
-                if other.done:
-                    rows.append((name, other.row.heading, path.name, *_beside(other, own)))
+        theirs, mine = runs_of(path), runs_of(folder / main)
+        for row in _rows(*TITLES):
+            other, own = (_line(runs, row) for runs in (theirs, mine))
+            if other.done:
+                rows.append((row.experiment, row.heading, path.name, *_beside(other, own)))
     return _markdown(
         f"The same stages in another engine, beside {main}",
         (
@@ -106,15 +100,24 @@ def _beside(other, own):
     )
 
 
-def _runs(folder, *changes):
+def runs_of(folder, *changes):
     """The runs in a folder of one engine's that have the paper's settings but for `changes`, as --set takes them."""
     return cells.Runs(folder, cells.Choice(settings=changes))
 
 
-def _line(runs, name, method):
-    """The nets of a method of experiment `name`."""
-    row = Row(TITLES[method], name, method)
-    return Line(row, tuple(runs.cell(f"{row.heading} of {name}", row.stages(tables.NETS))), "Pc")
+def _rows(*methods):
+    """The methods of every experiment; what several share, since no teacher has a part in it, once."""
+    found = {}
+    for name in experiments.EXPERIMENTS:
+        for method in methods:
+            row = Row(TITLES[method], name, method)
+            last = row.stages(1)[0]
+            found.setdefault((last.experiment.dataset, last.stem), row)
+    return found.values()
+
+
+def _line(runs, row):
+    return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(tables.NETS))), "Pc")
 
 
 def _each(line):

@@ -113,7 +113,7 @@ def without_us(folder, network):
 def refuse_other_engine(folder, asked):
     """Raises UserError where the stage that was asked for was finished by another engine: its result is not what was
     asked for. A stage that it starts from may be of any engine."""
-    engine = records.read_record(folder).get("engine", "caffe")
+    engine = records.engine(records.read_record(folder))
     if engine != asked:
         raise UserError(
             f"{shown(folder)} was finished by engine {engine}, not {asked}: name another --runs folder, or use "

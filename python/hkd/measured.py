@@ -46,13 +46,9 @@ def collect(runs, folder):
 
 def _trained_by(folder, record):
     """The engine of a stage: torch; torch-after-caffe where the student's stage before it is another engine's."""
-    engine, student = _engine(record), record["parents"].get("student")
+    engine, student = records.engine(record), record["parents"].get("student")
     before = records.read_record(folder.with_name(student["stage"])) if student else None
-    return engine if before is None or _engine(before) == engine else f"{engine}-after-{_engine(before)}"
-
-
-def _engine(record):
-    return record.get("engine", "caffe")
+    return engine if before is None or records.engine(before) == engine else f"{engine}-after-{records.engine(before)}"
 
 
 def _of_ensembles():
@@ -66,7 +62,7 @@ def pages(folder, main):
     """{file name: content} of what is made from folder/records, with `main` as the main engine. Raises UserError where there
     is no record of it."""
     folder = Path(folder) / "records"
-    plain = cells.Runs(folder / main, comparisons.PLAIN)
+    plain = comparisons.runs_of(folder / main)
     made = {}
     for target in TARGETS.values():
         if target.form == "hint losses":

@@ -68,6 +68,11 @@ def write_record(folder, record):
     write_whole(folder / "record.json", json.dumps({**record, "sha256": _self_digest(record)}, indent=1) + "\n")
 
 
+def engine(record):
+    """What trained the stage. Records older than the second engine do not say."""
+    return record.get("engine", "caffe")
+
+
 def read_record(folder):
     """The record of a finished stage, or None. Raises UserError for one that is damaged or edited."""
     record = read_json(folder / "record.json")

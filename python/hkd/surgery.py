@@ -108,7 +108,7 @@ def declared(stage, folder):
     """(sources, fresh) of a stage: what it copies, what it may drop, what it leaves to fillers. folder: stage -> Path."""
     parents, part, experiment = stage.parents, stage.part, stage.experiment
     sources, begun = [], None
-    # A growing network gets a classifier of its own at every step, and so does the whole student after the last.
+    # A growing network gets a classifier of its own at every step, and so does the student after the last (sl_fc).
     new_fc = part.kind == "grow" or (stage.trains_grown and experiment.sl_fc == "fresh")
     if "teacher" in parents:
         # A hint stage holds the teacher up to its last hint layer only.

@@ -178,7 +178,7 @@ ENSEMBLES = (
 
 
 def engine(record):
-    versions, name = record["versions"], record.get("engine", "caffe")
+    versions, name = record["versions"], records.engine(record)
     if "torch" in name:
         return f"{name} (PyTorch {versions['torch']})"
     return f"{name} ({versions['caffe'].get('source', 'unknown build')})"
