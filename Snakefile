@@ -6,7 +6,7 @@
     snakemake --cores 2 cifar10-r14-r8                    one experiment, its methods side by side
     snakemake --workflow-profile profiles/slurm tables    on a cluster: profiles/kubernetes likewise
 
---config: scale, engine, nets, experiments, seed, set, runs, data, out (python/hkd/workflow.py).
+--config: scale, engine, precision, nets, experiments, seed, set, runs, data, out (python/hkd/workflow.py).
 """
 
 import re

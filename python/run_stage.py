@@ -6,7 +6,7 @@ python python/run_stage.py --status
 """
 
 import math
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, BooleanOptionalAction
 from pathlib import Path
 
 from hkd.cli import Parser, UserError, default_folder, run, use_project_python
@@ -59,6 +59,11 @@ def parser():
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
     p.add_argument("--engine", default="caffe", choices=engines.ENGINES, help="what computes; default caffe")
     p.add_argument("--precision", default="fp32", choices=engines.PRECISIONS, help="of --engine torch; default fp32")
+    p.add_argument(
+        "--memo",
+        action=BooleanOptionalAction,
+        help="keep a teacher's answers beside it, on the CPU with --engine torch; default: where they fit 1 GiB",
+    )
     p.add_argument("--wait", action="store_true", help="wait for a stage that another process is training")
     p.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     p.add_argument(
@@ -103,6 +108,7 @@ def main():
     ]
     device = engines.choose_device(options.engine, options.gpu, options.cpu, options.threads)
     engines.check(options.engine, options.precision, device)
+    engines.check_memo(options.memo, options.engine, device)
     how = driver.Options(
         options.runs,
         options.teacher_data or options.data if options.stage == "teacher" else options.data,
@@ -113,6 +119,7 @@ def main():
         options.precision,
         options.wait,
         options.teacher_data,
+        options.memo is not False,
     )
     for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
         code = driver.run_stage(stage, how, options.dry_run, options.prepare)

@@ -49,11 +49,11 @@ class ResNet(nn.Module):
 
 
 class Port:
-    """One iteration of `kind`: baseline, kd, or hint at the end of stack `step`."""
+    """One iteration of `kind`: baseline, kd, or hint at the end of stack `step`. depths: of teacher and student."""
 
-    def __init__(self, kind, step, batches):
+    def __init__(self, kind, step, batches, depths=(26, 14)):
         self.kind, self.step, self.batches = kind, step, batches
-        self.teacher, self.student = ResNet(26).eval(), ResNet(14)
+        self.teacher, self.student = ResNet(depths[0]).eval(), ResNet(depths[1])
         rate = paper.HINT_LR if kind == "hint" else paper.SCHEDULE["cifar10"].base_lr
         rules = {"momentum": paper.MOMENTUM, "weight_decay": paper.WEIGHT_DECAY}
         self.optimizer = torch.optim.SGD(self.student.parameters(), rate, **rules)

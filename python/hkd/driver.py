@@ -44,6 +44,7 @@ class Options:
     precision: str = "fp32"
     wait: bool = False  # for a stage that another process is training
     teacher_data: Path | None = None  # like data, where the teacher was trained on another data set
+    memo: bool = True  # whether a teacher's answers are kept, where they may be
 
     @property
     def label(self):
@@ -206,6 +207,7 @@ def spawn(stage, options, data_folder, prepare_only=False):
         parent=os.getpid(),
         prepare_only=prepare_only,
         wait=options.wait,
+        memo=options.memo,
     )
     environment = engines.environment(options.engine, options.device.threads) | {"PYTHONPATH": str(ROOT / "python")}
     jobs = [job]

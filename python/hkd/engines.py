@@ -71,6 +71,14 @@ def choose_device(engine, gpu=None, cpu=False, threads=None):
     return devices.choose(gpus(engine), name, remedy, gpu, cpu, threads, one_gpu)
 
 
+def check_memo(memo, engine, device):
+    """Raises UserError for --memo where no answers of a teacher are kept."""
+    if memo and engine != "torch":
+        raise UserError("--memo: Caffe asks its teacher in every iteration, use --engine torch")
+    if memo and device.gpus:
+        raise UserError("--memo is of the CPU: a GPU asks the teacher faster than a disk answers")
+
+
 def deterministic(engine, device):
     """Whether every operation there is one that gives the same bits each time. On a GPU that is by choice of algorithms
     (docker/caffe/cudnn-8-algorithms.patch); neither NCCL nor PyTorch's default on a GPU promises it."""

@@ -46,6 +46,7 @@ class Job:
     parent: int
     prepare_only: bool = False
     wait: bool = False
+    memo: bool = True  # whether a teacher's answers are kept, where they may be
     rank: int = 0  # of the processes of several GPUs, which find each other by the file `meeting`
     meeting: str | None = None
 

@@ -35,6 +35,9 @@ def record_of(training):
         "seconds": round(seconds, 1),
         "iterations_per_second": round(stage.iterations / seconds, 3),
         "sessions": training.sessions,
+        "teacher_answers": dict(zip(("asked", "kept"), training.answered(), strict=True))
+        if training.answered()[0]
+        else None,
         "engine": "+".join(training.all_engines()),
         "device": str(training.job.device),
         "deterministic": engines.deterministic(training.job.engine, training.job.device),

@@ -90,6 +90,7 @@ class Training:
         self.seconds, self.sessions = 0.0, 1
         self.engine = engines.label(job.engine, job.precision, len(job.gpus))
         self.engines = []  # of earlier sessions
+        self.answered_before = (0, 0)  # in earlier sessions, as Solver.answered
         self.dynamic = None  # beside the loop of hint-dynamic KD
         self.answers = ensembles.Answers()  # of the last test
 
@@ -123,6 +124,10 @@ class Training:
         self.solver = build_solver(self.folder, self.job)
         self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
         self.losses = [name for name, weight in self.weights.items() if weight]
+        teacher = self.stage.parents.get("teacher")
+        if self.job.engine == "torch" and self.job.memo and teacher:
+            say = lambda line: print(f"  {line}", flush=True)  # noqa: E731
+            self.solver.keep_answers(teacher.folder(self.job.runs), self.manifest.pixels, say)
         if self.stage.kind == "dynamic":
             self.dynamic = Session(self.stage, self.solver.net, self.snapshots.folder, self.manifest)
 
@@ -144,6 +149,7 @@ class Training:
             note["sessions"] + 1,
             note.get("engines", ["caffe"]),
         )
+        self.answered_before = note.get("answered", (0, 0))
         kept = [line for line in records.read_log(self.folder) if line["iteration"] <= done]
         if done == self.stage.iterations:  # the last test is made again, for its answers
             kept = [line for line in kept if "test_loss" not in line or line["iteration"] < done]
@@ -249,6 +255,7 @@ class Training:
                 "seconds": self.clock(),
                 "sessions": self.sessions,
                 "engines": self.all_engines(),
+                "answered": self.answered(),
             },
             self.dynamic.files() if self.dynamic else {},
         )
@@ -256,6 +263,11 @@ class Training:
     def all_engines(self):
         """The engines that trained it, in the order of their first sessions."""
         return list(dict.fromkeys([*self.engines, self.engine]))
+
+    def answered(self):
+        """(images that a teacher whose answers may be kept was asked for, those of them whose answer was kept)."""
+        now = self.solver.answered if self.job.engine == "torch" else (0, 0)
+        return [sum(pair) for pair in zip(self.answered_before, now, strict=True)]
 
     def _leave(self):
         if self.solver.iter:
@@ -272,6 +284,9 @@ class Training:
             finals[HISTORY] = HISTORY
         for name, final in finals.items():
             write_whole(self.folder / final, (snapshot / name).read_bytes())
+        asked, kept = self.answered()
+        if asked:
+            self.progress.say(f"teacher: {kept / asked:.1%} of {asked:,} answers were kept ones")
         self.answers.write(self.folder)
         records.write_record(self.folder, record_of(self))
         shutil.rmtree(self.snapshots.folder)

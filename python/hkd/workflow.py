@@ -26,6 +26,7 @@ class Settings:
 
     scale: float = 1.0
     engine: str = "caffe"
+    precision: str = "fp32"
     nets: int = NETS
     experiments: tuple[str, ...] = ()
     seed: int = 1
@@ -48,6 +49,8 @@ def settings(config):
     read = Settings(**{key: _read(key, value) for key, value in config.items()})
     for name in read.experiments or (experiments.DEFAULT,):
         experiments.experiment(name, read.set)
+    if read.precision != "fp32" and read.engine == "caffe":
+        raise UserError(f"config precision={read.precision}: Caffe computes in fp32 only, use engine=torch")
     return read
 
 
@@ -58,9 +61,10 @@ def _read(key, value):
         )
     if key in ("runs", "data", "out"):
         return str(value)
-    if key == "engine":
-        if value not in engines.ENGINES:
-            raise UserError(f"config engine={value}: known are {', '.join(engines.ENGINES)}")
+    if key in ("engine", "precision"):
+        known = engines.ENGINES if key == "engine" else engines.PRECISIONS
+        if value not in known:
+            raise UserError(f"config {key}={value}: known are {', '.join(known)}")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if key == "scale" and number and 0 < value <= 1:
@@ -174,7 +178,8 @@ class Workflow:
         words += ["--stage", stage.kind] + (["--method", stage.method] if stage.method else [])
         words += ["--step", str(stage.part.step)] if stage.part.step else []
         words += ["--net", str(stage.net)] if stage.net else []
-        words += ["--scale", values.number_text(stage.scale), "--seed", str(stage.seed), "--engine", s.engine]
+        words += ["--scale", values.number_text(stage.scale), "--seed", str(stage.seed)]
+        words += ["--engine", s.engine, "--precision", s.precision]
         words += [word for change in s.set for word in ("--set", change)]
         words += ["--runs", s.runs, "--data", f"{s.data}/{stage.experiment.dataset}"]
         if stage.experiment.teacher_dataset:
@@ -192,7 +197,8 @@ class Workflow:
         """The arguments of make_tables.py that choose these runs and no others."""
         s = self.settings
         words = ["--runs", s.runs, "--out", s.out, "--scale", values.number_text(s.scale), "--seed", str(s.seed)]
-        words += ["--engine", s.engine, *(word for change in s.set for word in ("--set", change))]
+        words += ["--engine", engines.label(s.engine, s.precision)]
+        words += [word for change in s.set for word in ("--set", change)]
         return shlex.join(words)
 
 

@@ -42,6 +42,30 @@ class Feed:
         _, channels, height, width = self.images.shape
         return (self.batch, channels, self.crop or height, self.crop or width)
 
+    @property
+    def crops(self):
+        """How many crops an image has, mirrored ones counted."""
+        room, mirrored = self._room, 2 if self.mirror else 1
+        return mirrored * (room[0] + 1) * (room[1] + 1) if self.crops_at_random else 1
+
+    @property
+    def crops_at_random(self):
+        return bool(self.crop) and self.phase == TRAIN
+
+    @property
+    def _room(self):
+        """The rows and columns that a crop leaves out."""
+        _, _, height, width = self.shape
+        return self.images.shape[2] - height, self.images.shape[3] - width
+
+    def slots(self, k):
+        """A number for each image of batch k that its crop alone has, of len(images) * crops."""
+        tops, lefts, flips = self._draw(k)
+        at = np.arange(k * self.batch, (k + 1) * self.batch) % len(self.images)
+        if self.crops_at_random:
+            at = (at * (self._room[0] + 1) + tops) * (self._room[1] + 1) + lefts
+        return at * 2 + flips if self.mirror else at
+
     def skip(self):
         """Leaves one batch out, as if it had been trained on."""
         self.next_batch += 1
@@ -72,11 +96,10 @@ class Feed:
 
         mirror has no phase check in Caffe; nor has it here.
         """
-        _, _, height, width = self.shape
-        room = np.array(self.images.shape[2:]) - (height, width)
+        room = self._room
         # Drawing advances the first word of the counter: with k there, neighbouring batches would share their numbers.
         rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, k, 0, 0]))
-        if self.crop and self.phase == TRAIN:
+        if self.crops_at_random:
             tops, lefts = rng.integers(0, room[0] + 1, self.batch), rng.integers(0, room[1] + 1, self.batch)
         else:
             tops, lefts = (np.full(self.batch, room[axis] // 2) for axis in (0, 1))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from caffe.proto import caffe_pb2
 
+from hkd.torch_engine import fused
 from hkd.torch_engine.fields import number, one_of
 
 FLT_MIN = torch.finfo(torch.float32).tiny
@@ -64,10 +65,11 @@ def _convolution_blobs(p, x):
     "bias_filler", blobs=_convolution_blobs,
 )  # fmt: skip
 def convolution(p, w, x):
+    weight, *bias = (blob.to(x[0].dtype) for blob in w)
     return F.conv2d(
         x[0],
-        w[0],
-        w[1] if p.bias_term else None,
+        weight,
+        bias[0] if p.bias_term else None,
         stride=number(p.stride, 1, "convolution", "stride"),
         padding=number(p.pad, 0, "convolution", "pad"),
     )
@@ -82,7 +84,7 @@ def _inner_product_blobs(p, x):
     "InnerProduct", "inner_product_param", "num_output", "bias_term", "weight_filler", "bias_filler", blobs=_inner_product_blobs
 )  # fmt: skip
 def inner_product(p, w, x):
-    return F.linear(x[0].flatten(1), w[0], w[1] if p.bias_term else None)
+    return F.linear(x[0].float().flatten(1), w[0], w[1] if p.bias_term else None)
 
 
 def stored_statistics(w):
@@ -154,7 +156,8 @@ def eltwise(p, w, x):
 def pooling(p, w, x):
     """Sizes are rounded up (pooling_layer.cpp:91-97); a window that hangs over is averaged over what it has."""
     if p.global_pooling:
-        pool = {p.AVE: lambda t: t.mean((2, 3), keepdim=True), p.MAX: lambda t: t.amax((2, 3), keepdim=True)}
+        average = fused.Averaged.apply if x[0].dtype == torch.bfloat16 else lambda t: t.mean((2, 3), keepdim=True)
+        pool = {p.AVE: average, p.MAX: lambda t: t.amax((2, 3), keepdim=True)}
         return pool[one_of(p.pool, pool, "Pooling", "pool")](x[0])
     pool = {p.AVE: F.avg_pool2d, p.MAX: F.max_pool2d}[one_of(p.pool, (p.AVE, p.MAX), "Pooling", "pool")]
     sizes = [-(-(size - p.kernel_size) // p.stride) for size in x[0].shape[2:]]
@@ -216,7 +219,7 @@ def _fsp_orders(p):
 @layer("Python", "python_param", "module", "layer", "param_str")
 def fsp(p, w, x):
     """The FSP matrix (hkd/layers/fsp.py)."""
-    maps = [t if order is None else t[:, order] for t, order in zip(x, _fsp_orders(p), strict=True)]
+    maps = [(t if order is None else t[:, order]).float() for t, order in zip(x, _fsp_orders(p), strict=True)]
     # N x hw x channels: in channels-last memory this is no copy.
     first, second = (t.permute(0, 2, 3, 1).flatten(1, 2) for t in maps)
     return first.transpose(1, 2) @ second / first.shape[1]
@@ -234,6 +237,8 @@ def softmax_with_loss(p, w, x):
 @layer("EuclideanLoss", "")
 def euclidean_loss(p, w, x):
     """Half the squared distance, summed over a sample, averaged over the batch (euclidean_loss_layer.cpp:26)."""
+    if fused.usable(x[0]):
+        return fused.SquaredDistance.apply(*x) / (2 * x[0].shape[0])
     return (x[0].float() - x[1].float()).square().sum() / (2 * x[0].shape[0])
 
 

@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 
 from hkd.cli import UserError
 from hkd.data import shown
-from hkd.torch_engine import fusion, layers
+from hkd.resnet import TEACHER
+from hkd.torch_engine import fused, fusion, layers
 from hkd.torch_engine.data import Feed
 from hkd.torch_engine.fields import one_of, only
 
@@ -63,12 +64,14 @@ class Net:
 
     def __init__(self, network, phase, random_seed, device="cpu", precision="fp32"):
         only(network, ("name", "layer"), "network")
-        self.network, self.phase, self.device, self.precision = network, phase, torch.device(device), precision
+        self.network, self.phase, self.device = network, phase, torch.device(device)
+        self.autocast = precision == "bf16" and self.device.type == "cuda"
+        self.bf16 = precision == "bf16" and not self.autocast  # every map from the data on
         self.tensors, self.inputs, self.feed = {}, {}, None
         self.built = [self._build(x, random_seed) for x in network.layer if _belongs(x, phase)]
-        self.plan = fusion.plan(self)
         with torch.no_grad():
             self._infer(random_seed)
+        self.plan = fusion.plan(self)
         self.loss_weights = {
             top: weight
             for b in self.built
@@ -145,13 +148,13 @@ class Net:
             tops = next(b.layer.top for b in self.built if b.layer.type == "Data")
             images, labels = (torch.from_numpy(array) for array in self.feed.next())
             self.tensors |= dict(zip(tops, (self._moved(images), labels.to(self.device)), strict=False))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             for step in self.plan:
                 step(self.tensors)
         return {name: self.tensors[name] for name in self.loss_weights}
 
     def _moved(self, tensor):
-        tensor = tensor.to(self.device, non_blocking=True)
+        tensor = tensor.to(self.device, torch.bfloat16 if self.bf16 and tensor.dim() == 4 else None, non_blocking=True)
         return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
     def total_loss(self):
@@ -214,6 +217,39 @@ class Net:
         """To be called when parameter blobs were changed from outside: what was computed from them is made anew."""
         for step in self.plan:
             step.changed()
+
+    # --- the teacher ------------------------------------------------------------------------------------------------------
+
+    def keep_answers(self, folder, pixels, say):
+        """Keeps what its teacher answers in `folder` (memo.py), where that may be kept. pixels: a digest of all images of the
+        data set. say: is told why nothing is kept."""
+        for step in self.plan:
+            if isinstance(step, fusion.Teacher):
+                step.keep(folder, self._decides_answers(pixels), say)
+
+    def _decides_answers(self, pixels):
+        teacher = hashlib.sha256()
+        for b in self.built:
+            if b.layer.name.startswith(TEACHER):
+                teacher.update(b.layer.SerializeToString(deterministic=True))
+                for blob in b.blobs:
+                    teacher.update(blob.detach().numpy().tobytes())
+        mean = None if self.feed.mean is None else hashlib.sha256(self.feed.mean.tobytes()).hexdigest()
+        return {
+            "teacher": teacher.hexdigest(),
+            "pixels": pixels,
+            "phase": self.phase,
+            "crop": [self.feed.crop, self.feed.mirror, list(self.feed.images.shape), mean],
+            "bf16": self.bf16,
+            "torch": torch.__version__,
+            "processor": hashlib.sha256(fused.processor().encode()).hexdigest(),
+        }
+
+    @property
+    def answered(self):
+        """(images that its teacher was asked for, those of them whose answer was kept)."""
+        memos = [step.memo for step in self.plan if isinstance(step, fusion.Teacher) and step.memo]
+        return sum(m.asked for m in memos), sum(m.kept for m in memos)
 
     def save(self):
         """The network with its weights, as Caffe writes a caffemodel."""

@@ -33,10 +33,22 @@ class Solver:
         network = prototxt.parse(Path(self.parameter.net).read_text())
         seed = self.parameter.random_seed
         self.net = Net(network, TRAIN, seed, device, precision)
-        self.test_nets = [Net(network, TEST, seed, device, precision)]
+        # A test says what the weights reach in any program, so it is in float32.
+        self.test_nets = [Net(network, TEST, seed, device, "fp32" if precision == "bf16" else precision)]
         self.test_nets[0].share_with(self.net)
         self.iter = 0
         self._flatten()
+
+    def keep_answers(self, folder, pixels, say):
+        """Keeps what the teacher answers in `folder`; see Net.keep_answers. To be called when its weights are there."""
+        for net in (self.net, *self.test_nets):
+            net.keep_answers(folder, pixels, say)
+
+    @property
+    def answered(self):
+        """(images that the teacher was asked for, those of them whose answer was kept), tests with them."""
+        asked, kept = zip(*(net.answered for net in (self.net, *self.test_nets)), strict=True)
+        return sum(asked), sum(kept)
 
     def _flatten(self):
         """Every learning blob becomes a view of one vector, so that an update is four operations, not four a blob."""

@@ -1,0 +1,218 @@
+// BatchNorm, Scale, the sum of two maps and ReLU in as few passes over a bfloat16 map as their definition allows: two
+// forward, two backward. And the few other passes of a residual network that are no convolution.
+//
+// A map is N x H x W x C in memory (channels last): `rows` = N H W rows of C values. Statistics, factors and sums are
+// float32, sums of chunks are added in float64 in a fixed order: the same bits with any number of threads.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+using bf16 = uint16_t;
+constexpr int LANES = 16, CHUNK = 256;  // CHUNK rows of 64 channels: 32 KB, what a first-level cache holds
+
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+
+// LANES channels of a row from channel `at`; the lanes beyond the last channel are zero and are not written back.
+struct Lanes {
+  int count;
+  Floats floats(const float* p) const {
+    Floats v = {};
+    std::memcpy(&v, p, 4 * count);
+    return v;
+  }
+  Floats load(const bf16* p) const {
+    Halves h = {};
+    if (count == LANES) std::memcpy(&h, p, sizeof h);
+    else std::memcpy(&h, p, 2 * count);
+    return (Floats)(__builtin_convertvector(h, Bits) << 16);
+  }
+  void store(bf16* p, Floats v) const {  // rounds to the nearest, ties to even
+    Bits b = (Bits)v;
+    b += 0x7fff + ((b >> 16) & 1);
+    const Halves h = __builtin_convertvector(b >> 16, Halves);
+    if (count == LANES) std::memcpy(p, &h, sizeof h);
+    else std::memcpy(p, &h, 2 * count);
+  }
+};
+
+static inline Floats positive(Floats v, Ints mask) { return (Floats)((Ints)v & mask); }
+static inline Floats zero() { return Floats{}; }
+static inline Floats all(float v) { return zero() + v; }
+
+// Calls work(lanes, first channel, first row, rows) for every block of LANES channels of every chunk, chunks in parallel.
+template <class Work>
+static void over(int64_t rows, int channels, Work work) {
+  const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(static)
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t first = chunk * CHUNK, count = std::min<int64_t>(CHUNK, rows - first);
+    for (int at = 0; at < channels; at += LANES) {
+      // Written twice so that the compiler knows a full block from a partial one.
+      if (channels - at >= LANES) work(Lanes{LANES}, at, chunk, first, count);
+      else work(Lanes{channels - at}, at, chunk, first, count);
+    }
+  }
+}
+
+// Sums over all rows of the two values that each row gives: out[2][channels] in float64.
+template <class Values>
+static std::vector<double> sums(int64_t rows, int channels, Values values) {
+  const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
+  std::vector<float> parts(chunks * 2 * channels);
+  over(rows, channels, [&](Lanes lanes, int at, int64_t chunk, int64_t first, int64_t count) {
+    Floats one[4] = {}, two[4] = {};
+    const auto row = values(lanes, at);
+    int64_t r = 0;
+    for (; r + 4 <= count; r += 4)
+      for (int k = 0; k < 4; ++k) row(first + r + k, one[k], two[k]);
+    for (; r < count; ++r) row(first + r, one[0], two[0]);
+    const Floats a = (one[0] + one[1]) + (one[2] + one[3]), b = (two[0] + two[1]) + (two[2] + two[3]);
+    std::memcpy(&parts[chunk * 2 * channels + at], &a, 4 * lanes.count);
+    std::memcpy(&parts[(chunk * 2 + 1) * channels + at], &b, 4 * lanes.count);
+  });
+  std::vector<double> whole(2 * channels);
+  for (int64_t chunk = 0; chunk < chunks; ++chunk)
+    for (int i = 0; i < 2 * channels; ++i) whole[i] += parts[chunk * 2 * channels + i];
+  return whole;
+}
+
+extern "C" {
+
+// y = relu(BatchNorm(x) weight + bias + other), with the statistics of the batch; `other` may be null.
+// saved: 4 x channels: the batch's mean, its biased variance, and the factor and the shift that y is made with.
+void norm_forward(const bf16* x, const bf16* other, bf16* y, int64_t rows, int channels, const float* weight,
+                  const float* bias, float eps, int relu, float* saved) {
+  float *mean = saved, *variance = saved + channels, *factor = saved + 2 * channels, *shift = saved + 3 * channels;
+  // Around the first row, so that a mean far from zero does not eat the digits of the variance.
+  std::vector<float> origin(channels);
+  for (int c = 0; c < channels; ++c) {
+    const uint32_t bits = uint32_t(x[c]) << 16;
+    std::memcpy(&origin[c], &bits, 4);
+  }
+  const auto found = sums(rows, channels, [&](Lanes lanes, int at) {
+    const Floats from = lanes.floats(&origin[at]);
+    return [=](int64_t r, Floats& one, Floats& two) {
+      const Floats v = lanes.load(x + r * channels + at) - from;
+      one += v;
+      two += v * v;
+    };
+  });
+  for (int c = 0; c < channels; ++c) {
+    const double m = found[c] / rows, v = std::max(0.0, found[channels + c] / rows - m * m);
+    mean[c] = float(origin[c] + m);
+    variance[c] = float(v);
+    factor[c] = float(weight[c] / std::sqrt(v + eps));
+    shift[c] = bias[c] - mean[c] * factor[c];
+  }
+  over(rows, channels, [=](Lanes lanes, int at, int64_t, int64_t first, int64_t count) {
+    const Floats a = lanes.floats(factor + at), b = lanes.floats(shift + at);
+    for (int64_t i = first * channels + at, r = 0; r < count; ++r, i += channels) {
+      Floats v = lanes.load(x + i) * a + b;
+      if (other) v += lanes.load(other + i);
+      if (relu) v = positive(v, v > zero());
+      lanes.store(y + i, v);
+    }
+  });
+}
+
+// The gradients of norm_forward for that of y. With `other`: y, and above, which gets the gradient of `other`.
+void norm_backward(const bf16* dy, const bf16* x, const bf16* y, bf16* above, bf16* dx, int64_t rows, int channels,
+                   const float* weight, float eps, int relu, const float* saved, float* dweight, float* dbias) {
+  const float *mean = saved, *variance = saved + channels, *factor = saved + 2 * channels, *shift = saved + 3 * channels;
+  const auto found = sums(rows, channels, [&](Lanes lanes, int at) {
+    const Floats m = lanes.floats(mean + at), a = lanes.floats(factor + at), b = lanes.floats(shift + at);
+    return [=](int64_t r, Floats& one, Floats& two) {
+      const int64_t i = r * channels + at;
+      const Floats v = lanes.load(x + i);
+      Floats g = lanes.load(dy + i);
+      if (relu) g = positive(g, above ? lanes.load(y + i) > zero() : v * a + b > zero());
+      if (above) lanes.store(above + i, g);
+      one += g;
+      two += g * (v - m);
+    };
+  });
+  // dx = factor (g - mean g - (x - mean) / variance mean(g (x - mean))), written as p g + q x + s.
+  std::vector<float> q(channels), s(channels);
+  for (int c = 0; c < channels; ++c) {
+    const double whole = variance[c] + double(eps);
+    dbias[c] = float(found[c]);
+    dweight[c] = float(found[channels + c] / std::sqrt(whole));
+    q[c] = float(-factor[c] * found[channels + c] / rows / whole);
+    s[c] = float(-factor[c] * found[c] / rows - double(q[c]) * mean[c]);
+  }
+  const bf16* from = above ? above : dy;
+  over(rows, channels, [&](Lanes lanes, int at, int64_t, int64_t first, int64_t count) {
+    const Floats a = lanes.floats(factor + at), b = lanes.floats(shift + at);
+    const Floats qs = lanes.floats(&q[at]), ss = lanes.floats(&s[at]);
+    for (int64_t i = first * channels + at, r = 0; r < count; ++r, i += channels) {
+      const Floats v = lanes.load(x + i);
+      Floats g = lanes.load(from + i);
+      if (relu && !above) g = positive(g, v * a + b > zero());
+      lanes.store(dx + i, g * a + v * qs + ss);
+    }
+  });
+}
+
+// Option A's shortcut: y (n x ceil(h / 2) x ceil(w / 2) x 2 channels) is every second pixel of x and as many zeros.
+void halve(const bf16* x, bf16* y, int64_t n, int height, int width, int channels) {
+  const int64_t rows = (height + 1) / 2, columns = (width + 1) / 2;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < n * rows; ++r) {
+    const bf16* from = x + (r / rows * height + 2 * (r % rows)) * width * channels;
+    bf16* to = y + r * columns * 2 * channels;
+    for (int64_t c = 0; c < columns; ++c, from += 2 * channels, to += 2 * channels) {
+      std::memcpy(to, from, channels * sizeof(bf16));
+      std::memset(to + channels, 0, channels * sizeof(bf16));
+    }
+  }
+}
+
+// The gradient of halve for that of y.
+void halve_backward(const bf16* dy, bf16* dx, int64_t n, int height, int width, int channels) {
+  const int64_t rows = (height + 1) / 2, columns = (width + 1) / 2;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < n * height; ++r) {
+    bf16* to = dx + r * width * channels;
+    std::memset(to, 0, int64_t(width) * channels * sizeof(bf16));
+    if (r % height % 2) continue;
+    const bf16* from = dy + (r / height * rows + r % height / 2) * columns * 2 * channels;
+    for (int64_t c = 0; c < columns; ++c, from += 2 * channels, to += 2 * channels)
+      std::memcpy(to, from, channels * sizeof(bf16));
+  }
+}
+
+// The squared distance of two maps of `size` values.
+double squared_distance(const bf16* one, const bf16* other, int64_t size) {
+  // As rows of LANES channels; what is left over is added by itself.
+  const int64_t rows = size / LANES;
+  const auto found = sums(rows, LANES, [=](Lanes lanes, int) {
+    return [=](int64_t r, Floats& sum, Floats&) {
+      const Floats d = lanes.load(one + r * LANES) - lanes.load(other + r * LANES);
+      sum += d * d;
+    };
+  });
+  double whole = 0;
+  for (int i = 0; i < LANES; ++i) whole += found[i];
+  const Lanes rest{int(size - rows * LANES)};
+  const Floats d = rest.load(one + rows * LANES) - rest.load(other + rows * LANES);
+  for (int i = 0; i < rest.count; ++i) whole += double(d[i]) * d[i];
+  return whole;
+}
+
+// out = factor (one - other).
+void scaled_difference(const bf16* one, const bf16* other, float factor, bf16* out, int64_t size) {
+  const int64_t rows = (size + LANES - 1) / LANES;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t i = r * LANES;
+    const Lanes lanes{int(std::min<int64_t>(LANES, size - i))};
+    lanes.store(out + i, factor * (lanes.load(one + i) - lanes.load(other + i)));
+  }
+}
+
+}  // extern "C"

@@ -1,0 +1,183 @@
+"""What a residual network does beside its convolutions, on bfloat16 maps of a CPU, in as few passes as can be: fused.cpp.
+
+The functions here take and give maps of bfloat16 in channels-last memory; factors and statistics are float32. Where no C++
+compiler is found the engine takes PyTorch's own operations: slower, and the same but for the last bit of a map.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+# -fno-trapping-math: comparisons may be done on all lanes of a vector; no value changes.
+FLAGS = ("-O3", "-march=native", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
+POINTER, LONG, INT, FLOAT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_double
+SIGNATURES = {
+    "norm_forward": ([POINTER] * 3 + [LONG, INT] + [POINTER] * 2 + [FLOAT, INT, POINTER], None),
+    "norm_backward": ([POINTER] * 5 + [LONG, INT, POINTER, FLOAT, INT] + [POINTER] * 3, None),
+    "halve": ([POINTER] * 2 + [LONG] + [INT] * 3, None),
+    "halve_backward": ([POINTER] * 2 + [LONG] + [INT] * 3, None),
+    "squared_distance": ([POINTER] * 2 + [LONG], DOUBLE),
+    "scaled_difference": ([POINTER] * 2 + [FLOAT, POINTER, LONG], None),
+}
+
+
+def processor():
+    """What decides which instructions a program may use here, and so its last bits."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return " ".join(dict.fromkeys(x for x in lines if x.startswith(("model name", "flags", "Features"))))
+
+
+@functools.cache
+def library():
+    """The compiled fused.cpp, or None where it cannot be compiled. Compiled once a machine, into the user's cache."""
+    compiler = shutil.which(os.environ.get("CXX") or "g++")
+    if compiler is None:
+        return _without("no C++ compiler (g++)")
+    # -march=native is of this processor, and PyTorch's own OpenMP is used, so that both share their threads.
+    runtime = Path(torch.__file__).parent / "lib"
+    key = hashlib.sha256(
+        "\n".join((SOURCE.read_text(), *FLAGS, compiler, processor(), str(runtime))).encode()
+    ).hexdigest()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hkd-caffe"
+    compiled = folder / f"fused-{key[:16]}.so"
+    try:
+        if not compiled.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                made = Path(scratch) / compiled.name
+                command = [compiler, *FLAGS, str(SOURCE), "-o", str(made), f"-L{runtime}"]
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                made.replace(compiled)
+        found = ctypes.CDLL(str(compiled))
+    except subprocess.CalledProcessError as error:
+        return _without(f"{compiler} fails: {(error.stderr.strip().splitlines() or ['no word'])[0]}")
+    except OSError as error:
+        return _without(str(error))
+    for name, (arguments, result) in SIGNATURES.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, result
+    return found
+
+
+def _without(reason):
+    print(f"note: --precision bf16 does without its compiled passes, and is slower: {reason}", file=sys.stderr)
+    return None
+
+
+def usable(x):
+    """Whether the compiled functions take this map."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.dim() == 4 and library() is not None
+
+
+def _dense(x):
+    """`x` in channels-last memory: itself, but where someone gave it another layout."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _at(tensor):
+    return None if tensor is None else tensor.data_ptr()
+
+
+class Normalized(torch.autograd.Function):
+    """relu(BatchNorm(x) weight + bias + other) with the statistics of the batch, and these, 4 x C: mean, biased variance,
+    and the factor and shift that they come to.
+
+    x, other: N x C x H x W, other may be None; weight, bias: C, float32.
+    """
+
+    @staticmethod
+    def forward(ctx, x, other, weight, bias, eps, relu):
+        x, other = _dense(x), None if other is None else _dense(other)
+        top, saved = torch.empty_like(x), torch.empty(4, x.shape[1])
+        rows, channels = x.numel() // x.shape[1], x.shape[1]
+        library().norm_forward(
+            _at(x), _at(other), _at(top), rows, channels, _at(weight), _at(bias), eps, relu, _at(saved)
+        )
+        ctx.save_for_backward(x, weight, saved, *([] if other is None else [top]))
+        ctx.numbers = (rows, channels, eps, relu)
+        ctx.mark_non_differentiable(saved)
+        return top, saved
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        x, weight, saved, *top = ctx.saved_tensors
+        rows, channels, eps, relu = ctx.numbers
+        gradient, below, above = _dense(gradient), torch.empty_like(x), torch.empty_like(x) if top else None
+        of_weight, of_bias = torch.empty(2, channels)
+        library().norm_backward(
+            _at(gradient), _at(x), _at(top[0]) if top else None, _at(above), _at(below), rows, channels, _at(weight), eps, relu,
+            _at(saved), _at(of_weight), _at(of_bias),
+        )  # fmt: skip
+        return below, above, of_weight, of_bias, None, None
+
+
+def convolution(x, weight, bias, stride, pad, other=None, relu=False):
+    """relu(convolution + bias + other) in one call of oneDNN's, which adds and cuts off what it just made; for no gradient."""
+    where = ([pad, pad], [stride, stride], [1, 1], 1)
+    kernel = torch.ops.mkldnn._convolution_pointwise
+    if other is None:
+        return kernel(x, weight, bias, *where, "relu" if relu else "none", [], "")
+    return kernel.binary(x, other, weight, bias, *where, "add", 1.0, "relu" if relu else None, [], "")
+
+
+class Halved(torch.autograd.Function):
+    """Option A's shortcut: every second pixel of a map, and as many channels of zeros again."""
+
+    @staticmethod
+    def forward(ctx, x):
+        n, channels, height, width = ctx.shape = x.shape
+        x = _dense(x)
+        top = torch.empty(
+            (n, 2 * channels, (height + 1) // 2, (width + 1) // 2), dtype=x.dtype, memory_format=torch.channels_last
+        )
+        library().halve(_at(x), _at(top), n, height, width, channels)
+        return top
+
+    @staticmethod
+    def backward(ctx, gradient):
+        n, channels, height, width = ctx.shape
+        gradient = _dense(gradient)
+        below = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last)
+        library().halve_backward(_at(gradient), _at(below), n, height, width, channels)
+        return below
+
+
+class Averaged(torch.autograd.Function):
+    """The mean over each whole map, N x C x 1 x 1, float32. PyTorch's own backward would make its gradient in another memory
+    format than the map's."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.like = x
+        return x.mean((2, 3), keepdim=True, dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        below = torch.empty_like(ctx.like, memory_format=torch.channels_last)
+        return below.copy_(gradient / below[0, 0].numel())
+
+
+class SquaredDistance(torch.autograd.Function):
+    """The sum of the squares of one map less another, float32."""
+
+    @staticmethod
+    def forward(ctx, one, other):
+        one, other = _dense(one), _dense(other)
+        ctx.save_for_backward(one, other)
+        return torch.tensor(library().squared_distance(_at(one), _at(other), one.numel()), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        one, other = ctx.saved_tensors
+        below = torch.empty_like(one)
+        library().scaled_difference(_at(one), _at(other), 2 * float(gradient), _at(below), one.numel())
+        return below, -below if ctx.needs_input_grad[1] else None
