@@ -12,7 +12,7 @@ import pytest
 from conftest import command, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
-from hkd.networks import kinds, prototxt
+from hkd.networks import deploy, prototxt
 from hkd.paper import experiments
 from hkd.results import ensembles, tables
 from hkd.results.rows import Row
@@ -60,7 +60,7 @@ def line(runs):
 def own_answers(folder, fashion, tmp_path):
     """(softmax outputs, labels) of a student by Caffe's deploy network over the LMDB's images: none of the driver's code."""
     e = experiments.experiment(NAME)
-    network = kinds.deploy(e, e.student)
+    network = deploy.network(e, e.student)
     network.layer[0].input_param.shape[0].dim[0] = 200
     path = tmp_path / "deploy.prototxt"
     path.write_text(prototxt.text(network, []))

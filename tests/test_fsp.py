@@ -14,14 +14,15 @@ from caffe import layers as L
 from conftest import ROOT, command, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
-from hkd.networks import kinds, losses
+from hkd.networks import fsp, losses
+from hkd.networks.feed import Feed
 from hkd.paper import experiments, methods
 from hkd.stages import surgery
 from hkd.stages.stage import planned
 from test_losses import build, central_differences, total
 
 RUN = "python/run_stage.py"
-FEED = kinds.Feed("D", 128, 100)
+FEED = Feed("D", 128, 100)
 
 
 def net_of_matrices(tmp_path, first=(2, 3, 2, 4), second=(2, 5, 2, 4), **orders):
@@ -92,7 +93,7 @@ def test_the_pairs_of_fsp_and_of_dense_flow():
 
 class TestTheNetwork:
     def layers(self, flows=methods.FLOWS, changes=(), seed=None, name="cifar10-r26-r14"):
-        net = kinds.fsp(experiments.experiment(name, changes), flows, FEED, seed)
+        net = fsp.network(experiments.experiment(name, changes), flows, FEED, seed)
         return {x.name: x for x in net.layer}
 
     def test_a_matrix_joins_the_input_of_a_stack_with_its_output(self):

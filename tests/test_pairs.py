@@ -10,7 +10,7 @@ import pytest
 from scipy.io import loadmat
 
 from conftest import command, few_of_tiny_imagenet, official, write_svhn, write_zip
-from hkd.networks import kinds, prototxt
+from hkd.networks import deploy, prototxt
 from hkd.paper import datasets, experiments, methods
 from hkd.stages.stage import lineage, planned
 from test_fsp import weights
@@ -61,7 +61,7 @@ def test_caffe_builds_every_network_of_its_size(dataset, method):
 def test_the_maps_halve_and_global_pooling_takes_any_size(dataset, sizes, shortcut, tmp_path):
     e = experiments.experiment(NAMES[dataset], [f"shortcut={shortcut}"])
     path = tmp_path / "net.prototxt"
-    path.write_text(prototxt.text(kinds.deploy(e, e.student), []))
+    path.write_text(prototxt.text(deploy.network(e, e.student), []))
     net = caffe.Net(str(path), caffe.TEST)
     net.blobs["data"].data[...] = np.random.default_rng(1).normal(size=net.blobs["data"].data.shape)
     net.forward()

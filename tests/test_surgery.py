@@ -7,7 +7,8 @@ import pytest
 from caffe.proto import caffe_pb2
 
 from hkd.base.cli import UserError
-from hkd.networks import kinds, prototxt, resnet
+from hkd.networks import plain, prototxt, resnet
+from hkd.networks.feed import Feed
 from hkd.paper import experiments
 from hkd.paper.architecture import Architecture
 from hkd.stages import surgery
@@ -33,7 +34,7 @@ def weights(path, network, facts=E.facts, prefix=""):
 
 @pytest.fixture
 def teacher(tmp_path):
-    return weights(tmp_path / "teacher.caffemodel", kinds.plain(E, E.teacher, kinds.Feed("D", 1, 1)))
+    return weights(tmp_path / "teacher.caffemodel", plain.network(E, E.teacher, Feed("D", 1, 1)))
 
 
 def stage(kind, step=None, method="layerwise"):
@@ -116,7 +117,7 @@ def test_after_one_middle_pair_the_third_stack_is_left_to_its_fillers(tmp_path, 
 
 def test_a_regressor_is_dropped_after_its_step(tmp_path):
     e = experiments.experiment("cifar10-r26w32-r14")
-    teacher = weights(tmp_path / "t.caffemodel", kinds.plain(e, e.teacher, kinds.Feed("D", 1, 1)))
+    teacher = weights(tmp_path / "t.caffemodel", plain.network(e, e.teacher, Feed("D", 1, 1)))
     first, second = (planned(e, "layerwise", "hint", step) for step in (1, 2))
     _, report = transplant(first, teacher)
     assert "regressor1" in report.fresh
@@ -166,7 +167,7 @@ def test_what_was_not_declared_is_an_error_that_names_the_layer(teacher, change,
 
 def test_a_student_of_another_width_is_refused_by_shape(tmp_path):
     wide = experiments.replace(E, teacher=Architecture(14, 32))
-    path = weights(tmp_path / "w.caffemodel", kinds.plain(wide, wide.teacher, kinds.Feed("D", 1, 1)))
+    path = weights(tmp_path / "w.caffemodel", plain.network(wide, wide.teacher, Feed("D", 1, 1)))
     with pytest.raises(UserError, match="layer conv1 is 32x3x3x3"):
         transplant(stage("hint", 1), path)
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from conftest import ROOT, command, one_line
-from hkd.networks import kinds, prototxt
+from hkd.networks import deploy, prototxt
 from hkd.paper import experiments, stated
 from hkd.results import claims, cost, figures, tables, targets
 from hkd.results.runs import Runs
@@ -389,7 +389,7 @@ class TestCost:
         e = experiments.experiment(name)
         for architecture in (e.teacher, e.student):
             path = tmp_path / "net.prototxt"
-            path.write_text(prototxt.text(kinds.deploy(e, architecture), []))
+            path.write_text(prototxt.text(deploy.network(e, architecture), []))
             net = caffe.Net(str(path), caffe.TEST)
             expected = 0
             for layer, blobs in net.params.items():

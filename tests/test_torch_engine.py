@@ -17,7 +17,8 @@ from conftest import ROOT, command, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.engines import torch as torch_engine
-from hkd.networks import kinds, prototxt
+from hkd.networks import plain, prototxt
+from hkd.networks.feed import Feed
 from hkd.paper import datasets, experiments
 from hkd.stages import records
 from hkd.stages.stage import planned
@@ -86,10 +87,10 @@ def test_the_command_prints_and_writes_it(colour, tmp_path):
 def feed(folder, phase, name="cifar10-r14-r8", batch=16):
     from hkd.engines.torch.data import Feed
 
-    network = kinds.plain(
+    network = plain.network(
         experiments.experiment(name, (f"batch={batch}",)),
         experiments.experiment(name).student,
-        kinds.Feed(str(folder), batch, 20),
+        Feed(str(folder), batch, 20),
     )
     layer = next(x for x in network.layer if x.type == "Data" and x.include[0].phase == phase)
     return Feed(layer, phase, random_seed=7)
@@ -98,7 +99,7 @@ def feed(folder, phase, name="cifar10-r14-r8", batch=16):
 def test_the_test_images_are_caffes_to_the_bit(colour, tmp_path):
     e = experiments.experiment("cifar10-r14-r8")
     path = tmp_path / "net.prototxt"
-    path.write_text(prototxt.text(kinds.plain(e, e.student, kinds.Feed(str(colour), 16, 20)), []))
+    path.write_text(prototxt.text(plain.network(e, e.student, Feed(str(colour), 16, 20)), []))
     net = caffe.Net(str(path), caffe.TEST)
     ours = feed(colour, caffe_pb2.TEST)
     for _ in range(11):  # 200 images: it wraps

@@ -135,12 +135,12 @@ class TestTheChain:
     def test_the_accuracy_is_that_of_the_deploy_network_image_by_image(self, chain, fashion, tmp_path):
         import caffe
 
-        from hkd.networks import kinds
+        from hkd.networks import deploy
         from test_data_layer import read_lmdb
 
         e = experiments.experiment(EXPERIMENT)
         path = tmp_path / "deploy.prototxt"
-        path.write_text(prototxt.text(kinds.deploy(e, e.student), []))
+        path.write_text(prototxt.text(deploy.network(e, e.student), []))
         net = caffe.Net(str(path), str(chain[0] / CHAIN[-1] / "final.caffemodel"), caffe.TEST)
         images, labels = read_lmdb(fashion / "test_lmdb")
         net.blobs["data"].reshape(*images.shape)

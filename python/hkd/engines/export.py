@@ -14,10 +14,11 @@ from caffe.proto import caffe_pb2
 
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
-from hkd.engines.torch import plain
-from hkd.engines.torch.data import Feed
+from hkd.engines.torch import data, plain
 from hkd.engines.torch.net import array
-from hkd.networks import kinds, prototxt
+from hkd.networks import deploy, prototxt
+from hkd.networks import plain as alone
+from hkd.networks.feed import Feed
 from hkd.stages import surgery
 
 FORMATS = ("safetensors", "onnx")
@@ -185,12 +186,12 @@ def _run_onnx(path):
 
 def check(run, experiment, architecture, weights, folder):
     """Checked: `run` (images to logits) against Caffe's deploy network, over the whole test set."""
-    source = kinds.plain(experiment, architecture, kinds.Feed(str(folder), experiment.batch, 100))
-    feed = Feed(
+    source = alone.network(experiment, architecture, Feed(str(folder), experiment.batch, 100))
+    feed = data.Feed(
         next(x for x in source.layer if x.type == "Data" and x.include[0].phase == caffe_pb2.TEST), caffe_pb2.TEST, 0
     )
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(prototxt.text(kinds.deploy(experiment, architecture), []))
+        file.write(prototxt.text(deploy.network(experiment, architecture), []))
         file.flush()
         net = caffe.Net(file.name, str(weights), caffe.TEST)
     whole = len(feed.images)

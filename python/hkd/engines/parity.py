@@ -10,7 +10,7 @@ import numpy as np
 from caffe.proto import caffe_pb2
 
 from hkd.engines.torch import data, get_solver
-from hkd.networks import kinds, prototxt, resnet, solvers
+from hkd.networks import deploy, prototxt, resnet, solvers
 
 TOLERANCES = {"forward": 1e-4, "gradient": 2e-2, "statistics": 1e-4, "test": 1e-4, "steps": 2e-2, "run": 5e-2}
 """Of the length of the difference of two blobs over the length of Caffe's. Both engines compute in float32 and add in different orders; that
@@ -113,7 +113,7 @@ def start(solver, stage, weights, images, path):
         solver.net.copy_from(str(weights))
     elif stage.part.needs_teacher:
         e = stage.experiment
-        network = kinds.deploy(e, e.teacher)
+        network = deploy.network(e, e.teacher)
         network.layer[0].input_param.shape[0].dim[:] = images.shape
         for layer in network.layer:
             if layer.type == "BatchNorm":

@@ -7,11 +7,16 @@ A helper adds layers to the NetSpec `n`.
 import json
 from dataclasses import dataclass, replace
 
+import caffe
 from caffe import layers as L
 from caffe import params as P
 
 from hkd.layers import instance_weights as instance_weights_layer
 
+REGRESSOR = "regressor"
+"""What the regressor of pair i is called by: regressor1, regressor2, regressor3."""
+WEIGHTS = "weights"
+"""The layer that gives the weights of hint-dynamic KD."""
 SMALLEST = 1e-37
 """Added inside the logarithm: a softmax that underflows to 0 gives -85, not minus infinity. Below a float's resolution
 for every probability above 1e-29, so it changes no loss and no gradient that a network in training meets."""
@@ -174,3 +179,8 @@ def weighted(n, name, each, weight):
     product = n[name + "/weighted"] = L.Eltwise(each, weight, operation=P.Eltwise.PROD, propagate_down=[True, False])
     loss = n[name] = L.Reduction(product, operation=P.Reduction.MEAN, loss_weight=1)
     return loss
+
+
+def accuracy(n, logits):
+    """The share of the batch whose largest logit is that of its label, blob `accuracy`, in the TEST phase."""
+    n.accuracy = L.Accuracy(logits, n.label, include={"phase": caffe.TEST})

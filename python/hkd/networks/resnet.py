@@ -148,3 +148,19 @@ def classifier(n, style, bottom, classes):
         **style.learns(2),
     )
     return logits
+
+
+def student(experiment):
+    """The Style of the network that learns."""
+    return Style("", False, experiment.shortcut, experiment.bn_fraction)
+
+
+def teacher(experiment):
+    """The Style of the teacher inside a student's network."""
+    return Style(TEACHER, True, experiment.shortcut, experiment.bn_fraction)
+
+
+def logits(n, experiment, style, architecture, last=None):
+    """A ResNet on the blob `data`, up to its fully connected layer."""
+    *_, top = body(n, style, n.data, architecture, experiment.facts.size, last).values()
+    return classifier(n, style, top, experiment.facts.classes)

@@ -75,7 +75,7 @@ ASSUMPTIONS = (
         "How are the three losses of equation (7) weighted?",
         "A third each: the equation's 1/2N with all a_i = 1.",
         "The paper says equal weights, not which.",
-        "python/hkd/networks/kinds.py",
+        "python/hkd/networks/hint.py",
     ),
     Assumption(
         "What is the regressor between networks of different widths?",
@@ -317,7 +317,7 @@ ASSUMPTIONS = (
         "What does a transferred teacher see?",
         "What the student sees: the student's images, less their mean, not the mean that the teacher was trained with.",
         "One Data layer serves both networks; not stated. The stored statistics of its BatchNorm are its own data set's.",
-        "python/hkd/networks/kinds.py",
+        "python/hkd/networks/feed.py",
     ),
     Assumption(
         "Is there KD in a transfer?",

@@ -1,7 +1,7 @@
 """The committed files of prototxt/ and solvers/: every experiment's networks and solver files at full scale."""
 
 from hkd.base.cli import ROOT, UserError
-from hkd.networks import kinds, prototxt, solvers
+from hkd.networks import deploy, prototxt, solvers
 from hkd.paper import experiments, methods
 from hkd.stages.stage import TEACHER, Stage, lineage, planned
 
@@ -39,7 +39,7 @@ def experiment_files(experiment):
         ]
         if not e.facts.mean:
             header = [f"{e.facts.title}, {architecture.name}: for images of your own, pixels 0 to 255."]
-        files[path] = prototxt.text(kinds.deploy(e, architecture), header)
+        files[path] = prototxt.text(deploy.network(e, architecture), header)
     return files
 
 

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from hkd.base.cli import UserError
-from hkd.networks import fsp_flows, kinds, losses, prototxt, solvers
+from hkd.networks import fsp, fsp_flows, hint, hint_dynamic, kd, losses, plain, prototxt, solvers
+from hkd.networks.feed import Feed
 from hkd.paper import experiments, methods, stated
 from hkd.paper.experiments import Experiment
 from hkd.paper.methods import METHODS, Part
@@ -206,9 +207,9 @@ class Stage:
         if self.kind == "fsp":
             fsp_flows.check(self.experiment, self.part.flows)
         if self.kind == "kd":
-            kinds.check_classes(self.experiment)
+            kd.check_classes(self.experiment)
         if self.kind == "dynamic":
-            kinds.check_hints(self.experiment)
+            hint_dynamic.check(self.experiment)
         e = self.experiment
         if self.part.after == methods.TEACHER and e.teacher != e.student:
             raise UserError(
@@ -219,20 +220,20 @@ class Stage:
     def network(self, data_folder, test_images):
         """Its NetParameter, reading LMDBs under `data_folder`."""
         e = replace(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
-        feed = kinds.Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
+        feed = Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
         if self.kind == "hint":
-            return kinds.hint(e, self.part.pairs, feed)
+            return hint.network(e, self.part.pairs, feed)
         if self.kind == "fsp":
-            return kinds.fsp(e, self.part.flows, feed, self.random_seed if self.part.permuted else None)
+            return fsp.network(e, self.part.flows, feed, self.random_seed if self.part.permuted else None)
         if self.kind == "kd":
             if self.part.fitnet:
-                return kinds.kd(e, feed, losses.Falling(*e.fitnet_lambda, self.iterations))
-            return kinds.kd(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
+                return kd.network(e, feed, losses.Falling(*e.fitnet_lambda, self.iterations))
+            return kd.network(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
         if self.kind == "dynamic":
             part = self.part
-            return kinds.hint_dynamic(e, feed, part.weights, part.ensemble, self.iterations, self.random_seed)
+            return hint_dynamic.network(e, feed, part.weights, part.ensemble, self.iterations, self.random_seed)
         self.check()
-        return kinds.plain(e, self.learner, feed, self.learner_end)
+        return plain.network(e, self.learner, feed, self.learner_end)
 
     def solver(self, net, snapshot_prefix, test_images):
         """Its SolverParameter for the network file `net`."""

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
-from hkd.networks import kinds, losses, prototxt, resnet
+from hkd.networks import losses, prototxt, resnet
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def declared(stage, folder):
     if "student" in parents:
         before = parents["student"].part
         begun = parents["student"].learner_end
-        drops = (resnet.TEACHER, kinds.REGRESSOR, *(("fc",) if new_fc else ()))
+        drops = (resnet.TEACHER, losses.REGRESSOR, *(("fc",) if new_fc else ()))
         sources.append(Source(folder(parents["student"]) / "final.caffemodel", "", drops))
     fresh = [] if begun else ["conv1", "bn1", "scale1"]
     fresh += _names(stage.learner, begun, stage.learner_end)
@@ -125,10 +125,10 @@ def declared(stage, folder):
         fresh.append("fc")
     if part.kind == "kd" and part.fitnet:
         fresh.append(losses.COUNTED)
-    fresh += [f"{kinds.REGRESSOR}{i}" for i in part.pairs if i in experiment.regressed_pairs]
+    fresh += [f"{losses.REGRESSOR}{i}" for i in part.pairs if i in experiment.regressed_pairs]
     if part.kind == "dynamic":
-        fresh += [kinds.WEIGHTS]
-        fresh += [f"{kinds.REGRESSOR}3"] if experiment.dynamic_regressor else []
+        fresh += [losses.WEIGHTS]
+        fresh += [f"{losses.REGRESSOR}3"] if experiment.dynamic_regressor else []
     return sources, tuple(fresh)
 
 

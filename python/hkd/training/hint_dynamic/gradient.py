@@ -17,7 +17,8 @@ import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from hkd.networks import kinds, prototxt, resnet
+from hkd.networks import losses, plain, prototxt, resnet
+from hkd.networks.feed import Feed
 
 DISTANCE = 0.01  # |e g|: of the two sides from theta
 
@@ -29,11 +30,11 @@ class MetaGradient:
     def __init__(self, network, net, experiment):
         self.net, self.experiment = net, experiment
         self.probe, self.inputs = _without_teacher(network, net)
-        self.weights = self.probe.layer_dict[kinds.WEIGHTS]
+        self.weights = self.probe.layer_dict[losses.WEIGHTS]
         self.weights.frozen = True
-        feed = kinds.Feed("DATA", experiment.dynamic_batch, 1)
-        plain = kinds.plain(experiment, experiment.student, feed)
-        self.student = prototxt.built(plain, experiment.facts, caffe.TRAIN)
+        feed = Feed("DATA", experiment.dynamic_batch, 1)
+        alone = plain.network(experiment, experiment.student, feed)
+        self.student = prototxt.built(alone, experiment.facts, caffe.TRAIN)
         # BatchNorm's three blobs are statistics.
         self.learns = [name for name in self.student.params if self.student.layer_dict[name].type != "BatchNorm"]
 
@@ -61,7 +62,7 @@ class MetaGradient:
                 blob.data[...] = own.data
         for name in self.inputs:
             self.probe.blobs[name].data[...] = self.net.blobs[name].data
-        self.weights.iteration = self.net.layer_dict[kinds.WEIGHTS].iteration
+        self.weights.iteration = self.net.layer_dict[losses.WEIGHTS].iteration
         _gradients(self.probe)
         for blob, theirs in zip(self._blobs(self.student), self._blobs(self.probe), strict=True):
             blob.data[...] = theirs.data - np.float32(lr) * theirs.diff

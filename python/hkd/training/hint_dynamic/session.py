@@ -9,7 +9,7 @@ import io
 import numpy as np
 
 from hkd.layers import history, meta_network
-from hkd.networks import kinds
+from hkd.networks import losses
 from hkd.training.hint_dynamic.gradient import MetaGradient
 from hkd.training.hint_dynamic.images import MetaImages
 from hkd.training.hint_dynamic.optimizer import Optimizer
@@ -23,7 +23,7 @@ class Session:
 
     def __init__(self, stage, net, folder, manifest):
         self.experiment, self.net = stage.experiment, net
-        self.layer = net.layer_dict[kinds.WEIGHTS]
+        self.layer = net.layer_dict[losses.WEIGHTS]
         self.path = folder / f".{HISTORY}"
         self.images = manifest.train_images
         e = self.experiment
