@@ -192,7 +192,7 @@ ASSUMPTIONS = (
         "Net 1 is the one that teaches, and that is trained on, three times, by the students' schedule; nets 2 and 3 are trained "
         "like it (`--stage teacher --net 2`).",
         "Its table 4 has net 1 of table 2 as the teacher, and the ensemble of those trained on gains least, as if of one origin.",
-        "python/hkd/results/targets.py",
+        "python/hkd/results/fsp.py",
     ),
     Assumption(
         "Which layers have the FSP paper's FitNets (`fitnet`, `fitnet-3`), and how are three losses weighted?",

@@ -2,9 +2,10 @@
 knows the stages that it is measured on."""
 
 import re
+import statistics
 from dataclasses import dataclass
 
-from hkd.paper import experiments
+from hkd.paper import experiments, stated
 from hkd.paper.methods import METHODS
 from hkd.stages.stage import planned
 
@@ -109,3 +110,35 @@ class Target:
             r.hint_stages(scale, seed) if self.form == "hint losses" else r.stages(nets, scale, seed) for r in self.rows
         ]
         return list(dict.fromkeys(stage for row in rows for stage in row))
+
+
+def alone(experiment, method, measure):
+    """The row of the teacher (method '') or of the student alone ('baseline')."""
+    e = experiments.experiment(experiment)
+    e, architecture = (e, e.student) if method else (e.of_teacher, e.teacher)
+    Pc = stated.BASELINE_PC.get((e.dataset, architecture.depth, architecture.width))
+    value = Pc if Pc is None or measure == "Pc" else round(100 - Pc, 2)
+    width = "" if architecture.width == stated.STACK_WIDTHS[0] else f" of width {architecture.width}"
+    return Row(f"{TITLES[method]}, {architecture.depth} layers{width}", experiment, method, (), value)
+
+
+def reported_row(experiment, method, reported, heading=None):
+    """The row of a method; reported: {method: what the paper states of nets 1 to 3, or one number}, in the unit of the target."""
+    nets = reported.get(method, ())
+    nets = nets if isinstance(nets, tuple) else (nets,)
+    return Row(
+        heading or TITLES[method],
+        experiment,
+        method,
+        nets if len(nets) > 1 else (),
+        round(statistics.mean(nets), 4) if nets else None,
+    )
+
+
+def figure(name, title, experiment, methods, reported=None, form="bars", teacher=False):
+    """A target of bars or curves, which are the methods of one experiment; teacher: whether it has the teacher too."""
+    first = [alone(experiment, "", "Pc")] if teacher else []
+    rows = [
+        alone(experiment, m, "Pc") if m == "baseline" else reported_row(experiment, m, reported or {}) for m in methods
+    ]
+    return Target(name, title, "Pc", form, (*first, *rows))
