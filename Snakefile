@@ -6,16 +6,16 @@
     snakemake --cores 2 cifar10-r14-r8                    one experiment, its methods side by side
     snakemake --workflow-profile profiles/slurm tables    on a cluster: profiles/kubernetes likewise
 
---config: scale, engine, precision, nets, experiments, seed, set, runs, data, out (python/hkd/workflow.py).
+--config: scale, engine, precision, nets, experiments, seed, set, runs, data, out (python/hkd/results/workflow.py).
 """
 
 import re
 import sys
 
 sys.path.insert(0, f"{workflow.basedir}/python")
-from hkd.cli import UserError, fail
-from hkd.targets import ALL_METHODS, TARGETS, WEIGHTS
-from hkd.workflow import DONE, INDEXED, Workflow, gpus_a_job, settings
+from hkd.base.cli import UserError, fail
+from hkd.results.targets import ALL_METHODS, TARGETS, WEIGHTS
+from hkd.results.workflow import DONE, INDEXED, Workflow, gpus_a_job, settings
 
 try:
     jobs = Workflow(settings(config))

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hkd.cli import UserError, explain
+from hkd.base.cli import UserError, explain
 
 # RuntimeError: zipfile's word for a member that is encrypted or packed in a way that it does not know.
 BROKEN = (EOFError, OSError, RuntimeError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)

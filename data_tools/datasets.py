@@ -12,7 +12,7 @@ import archives
 import sources
 import svhn
 import tiny_imagenet
-from hkd.cli import UserError
+from hkd.base.cli import UserError
 
 LARGEST_FILE = 200_000_000
 """Bytes of the largest file that any of the data sets holds, with room: an archive may not unpack to more."""

@@ -12,8 +12,9 @@ import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from hkd import data
-from hkd.cli import UserError
+from hkd.base.cli import UserError
+from hkd.base.files import shown
+from hkd.paper.datasets import FILES, INDEX_FILE
 
 
 def key(position):
@@ -24,7 +25,7 @@ def key(position):
 def write(folder, order):
     """Writes it into `folder`: record p holds order[p]."""
     datum = caffe_pb2.Datum(channels=1, height=1, width=1, data=b"\0")
-    path = folder / Path(data.INDEX_FILE).parent
+    path = folder / Path(INDEX_FILE).parent
     path.mkdir()
     with lmdb.open(str(path), map_size=len(order) * 256 + (1 << 20), sync=False, lock=False, mode=0o644) as environment:
         with environment.begin(write=True) as transaction:
@@ -38,14 +39,14 @@ def check(manifest, source, images, labels, order):
     """Raises UserError unless each record p of the train_lmdb that stands is, label and pixels, image order[p] of `source`:
     a later NumPy may shuffle otherwise, and another source may have been named.
     """
-    folder = manifest.folder / Path(data.FILES[0]).parent
+    folder = manifest.folder / Path(FILES[0]).parent
     wrong = (
-        f"built from other images, or shuffled by another NumPy? name its --source, or delete {data.shown(manifest.folder)} "
+        f"built from other images, or shuffled by another NumPy? name its --source, or delete {shown(manifest.folder)} "
         f"and build it again with --index"
     )
     if len(labels) != manifest.train_images:
         raise UserError(
-            f"{data.shown(folder)}: {manifest.train_images:,} training images, but {source} has {len(labels):,}: {wrong}"
+            f"{shown(folder)}: {manifest.train_images:,} training images, but {source} has {len(labels):,}: {wrong}"
         )
     _, channels, height, width = images.shape
     pad = manifest.pad
@@ -56,8 +57,6 @@ def check(manifest, source, images, labels, order):
                 datum = caffe_pb2.Datum.FromString(transaction.get(key(position)) or b"")
                 image = np.frombuffer(datum.data, np.uint8).reshape(padded)[:, pad : pad + height, pad : pad + width]
                 if datum.label != labels[index] or not np.array_equal(image, images[index]):
-                    raise UserError(
-                        f"{data.shown(folder)}: record {position} is not image {index} of {source}: {wrong}"
-                    )
+                    raise UserError(f"{shown(folder)}: record {position} is not image {index} of {source}: {wrong}")
     except (lmdb.Error, DecodeError, ValueError) as error:
-        raise UserError(f"{data.shown(folder)}: cannot be read ({error}): {wrong}") from None
+        raise UserError(f"{shown(folder)}: cannot be read ({error}): {wrong}") from None

@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.cli import Parser, UserError, default_folder, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -37,8 +37,8 @@ import datasets
 import index_lmdb
 import sources
 import tiny_imagenet
-from hkd import data
-from hkd.files import write_whole
+from hkd.base.files import shown, write_whole
+from hkd.paper.datasets import DATASETS, FILES, INDEX_FILE, MEAN_FILES, dataset, read_manifest
 
 IMAGES_A_TRANSACTION = 4096
 BYTES_A_TRANSACTION = 24 << 20
@@ -62,7 +62,7 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
         standing = _standing(out, facts, pad, seed)
         if standing and (standing.indexed or not index):
             _refuse_other_source(standing, source)
-            print(f"{data.shown(out)} is built already: {standing.train_images:,} + {standing.test_images:,} images")
+            print(f"{shown(out)} is built already: {standing.train_images:,} + {standing.test_images:,} images")
             return standing
         partial = out.with_name(f".{out.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
@@ -78,7 +78,7 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
             ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return data.read_manifest(out, facts)
+    return read_manifest(out, facts)
 
 
 def _temporary_folder():
@@ -94,14 +94,12 @@ def _standing(out, facts, pad, seed):
     """The manifest of the same data set built before, or None. Anything else at `out` is not ours to overwrite."""
     if not out.exists():
         return None
-    manifest = data.read_manifest(out, facts)
+    manifest = read_manifest(out, facts)
     if manifest is None:
-        raise UserError(f"{data.shown(out)} exists and was not written by make_lmdb.py: name another folder with --out")
+        raise UserError(f"{shown(out)} exists and was not written by make_lmdb.py: name another folder with --out")
     for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed)):
         if have != want:
-            raise UserError(
-                f"{data.shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it"
-            )
+            raise UserError(f"{shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
     return manifest
 
 
@@ -110,7 +108,7 @@ def _refuse_other_source(manifest, source):
     # The official images are the same from wherever they came.
     if source is not None and not manifest.official and built_from != str(Path(source).absolute()):
         raise UserError(
-            f"{data.shown(manifest.folder)} was built from {built_from}, not {source}: name another --out, or delete it"
+            f"{shown(manifest.folder)} was built from {built_from}, not {source}: name another --out, or delete it"
         )
 
 
@@ -129,10 +127,10 @@ def _add_index(facts, source, manifest, partial):
     partial.mkdir()
     index_lmdb.write(partial, order)
     # Without its line in the manifest it is not part of the data set: a kill before that line leaves the old state.
-    folder = Path(data.INDEX_FILE).parent
+    folder = Path(INDEX_FILE).parent
     shutil.rmtree(manifest.folder / folder, ignore_errors=True)
     (partial / folder).rename(manifest.folder / folder)
-    written["bytes"][data.INDEX_FILE] = (manifest.folder / data.INDEX_FILE).stat().st_size
+    written["bytes"][INDEX_FILE] = (manifest.folder / INDEX_FILE).stat().st_size
     path = manifest.folder / "manifest.json"
     times = path.stat()
     write_whole(path, _text(written))
@@ -182,7 +180,7 @@ def _build(facts, source, folder, pad, seed, trust, quiet, index):
         "pixels_sha256": digest.hexdigest(),
         "bytes": {
             file: (folder / file).stat().st_size
-            for file in (*data.FILES, *data.MEAN_FILES, data.INDEX_FILE)
+            for file in (*FILES, *MEAN_FILES, INDEX_FILE)
             if (folder / file).exists()
         },
     }
@@ -257,7 +255,7 @@ def _counts(facts, labels):
 
 def main():
     parser = Parser(description="Write a data set's LMDBs, mean files and manifest.")
-    parser.add_argument("--dataset", required=True, metavar="{" + ",".join(data.DATASETS) + "}")
+    parser.add_argument("--dataset", required=True, metavar="{" + ",".join(DATASETS) + "}")
     parser.add_argument(
         "--source",
         help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: the archive in the data folder, else "
@@ -279,12 +277,12 @@ def main():
     options = parser.parse_args()
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: expected 0 or more")
-    facts = data.dataset(options.dataset)
+    facts = dataset(options.dataset)
     manifest = make_lmdb(
         facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
     )
     print(
-        f"{data.shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
+        f"{shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
         f"pixels sha256 {manifest.pixels[:12]}" + (", indexed" if manifest.indexed else "")
     )
 

@@ -14,7 +14,7 @@ import signal
 import numpy as np
 from scipy.io import loadmat, matlab, whosmat
 
-from hkd.cli import USER_ERROR, UserError
+from hkd.base.cli import USER_ERROR, UserError
 
 MOST_IMAGES = 100_000
 """With room for the 73,257 of the official file: a few compressed bytes may not claim all memory."""

@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from hkd.cli import UserError
+from hkd.base.cli import UserError
 
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning)
 

@@ -8,15 +8,17 @@ python python/compare_torch.py --experiment cifar10-r14-r8 --weights runs/.../fi
 import os
 from pathlib import Path
 
-from hkd.cli import Parser, UserError, default_folder, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
     os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log would bury the table
 
-from hkd import data, experiments, hint_dynamic, methods, plans, torch_engine
-from hkd.data import shown
-from hkd.files import write_whole
+from hkd.base.files import shown, write_whole
+from hkd.engines import torch as torch_engine
+from hkd.paper import datasets, experiments, methods
+from hkd.stages.stage import planned
+from hkd.training import hint_dynamic
 
 
 def parser():
@@ -49,10 +51,10 @@ def main():
         raise UserError(f"--iterations {options.iterations}: expected 1 or more")
     experiment = experiments.experiment(options.experiment, options.set)
     method = options.method or methods.default_for(options.stage)
-    stage = plans.stage(experiment, method, options.stage, options.step)
+    stage = planned(experiment, method, options.stage, options.step)
     facts = stage.experiment.facts  # a teacher's data set may be another one than its student's
     folder = options.data or default_folder("data") / facts.name
-    manifest = data.read_manifest(folder, facts)
+    manifest = datasets.read_manifest(folder, facts)
     if manifest is None:
         raise UserError(
             f"no {facts.title} in {shown(folder)}: build it with data_tools/make_lmdb.py, or name it with --data"
@@ -63,7 +65,7 @@ def main():
         return export_student(options, stage, folder)
     if stage.kind == "dynamic":
         hint_dynamic.check(stage, "torch", ())
-    from hkd import parity
+    from hkd.engines import parity
 
     found = parity.compare(stage, folder, manifest, options.iterations, options.weights)
     print(parity.markdown(stage, found))
@@ -76,7 +78,7 @@ def main():
 def export_student(options, stage, folder):
     if options.weights is None:
         raise UserError("--export needs --weights, the final.caffemodel of a trained student or teacher")
-    from hkd import export
+    from hkd.engines import export
 
     written, checked = export.write(
         options.export, stage.experiment, stage.learner, options.weights, folder, options.out

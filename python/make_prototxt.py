@@ -3,12 +3,12 @@
 python python/make_prototxt.py [--check]
 """
 
-from hkd.cli import ROOT, Parser, fail, run, use_project_python
+from hkd.base.cli import ROOT, Parser, fail, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
 
-from hkd.generated import all_files
+from hkd.stages.committed import all_files
 
 
 def main():

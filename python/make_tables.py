@@ -12,15 +12,16 @@ python python/make_tables.py fashion-mnist-r14-r8-weights              hint-dyna
 import math
 from pathlib import Path
 
-from hkd.cli import Parser, UserError, default_folder, did_you_mean, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, did_you_mean, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import cells, claims, cost, experiments, figures, measured, report, tables
-from hkd.data import shown
-from hkd.files import write_whole
-from hkd.targets import TARGETS, WEIGHTS
+from hkd.base.files import shown, write_whole
+from hkd.paper import experiments
+from hkd.results import claims, collected, cost, figures, report, tables
+from hkd.results.runs import Choice, Runs
+from hkd.results.targets import TARGETS, WEIGHTS
 
 OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
 NAMES = (*TARGETS, "claims", "report", *OF_EXPERIMENTS)
@@ -77,7 +78,7 @@ def main():
         raise UserError("--collect: say with --measured FOLDER where to")
     settings = None if options.set is None else tuple(options.set)
     experiments.experiment(options.experiment or experiments.DEFAULT, settings or ())
-    runs = cells.Runs(options.runs, cells.Choice(options.scale, options.seed, options.engine, settings))
+    runs = Runs(options.runs, Choice(options.scale, options.seed, options.engine, settings))
     if options.check:
         print(claims.markdown(claims.check(runs)))
         return 0
@@ -104,14 +105,14 @@ def made(name, runs):
     if name in experiments.EXPERIMENTS:
         found = tables.comparison(name, runs)
         return {f"{name}.md": tables.comparison_markdown(name, found), f"{name}.csv": tables.as_csv(name, "Pc", found)}
-    return measured.rendered((TARGETS | WEIGHTS)[name], runs)
+    return collected.rendered((TARGETS | WEIGHTS)[name], runs)
 
 
 def make_measured(options):
     if options.collect:
-        print(f"{measured.collect(options.collect, options.measured)} records from {shown(options.collect)}")
-    files = measured.pages(options.measured, options.engine or measured.MAIN)
-    measured.write(options.measured, files)
+        print(f"{collected.collect(options.collect, options.measured)} records from {shown(options.collect)}")
+    files = collected.pages(options.measured, options.engine or collected.MAIN)
+    collected.write(options.measured, files)
     print(f"{len(files)} files in {shown(options.measured)}: {', '.join(files)}")
     return 0
 
@@ -140,7 +141,7 @@ def print_cost(options):
         raise UserError(f"--rate {options.rate}: expected more than 0 iterations a second")
     if not 1 <= options.nets <= tables.NETS:
         raise UserError(f"--nets {options.nets}: expected 1 to {tables.NETS}")
-    scale = 1.0 if options.scale is None else cells.Choice(scale=options.scale).scale
+    scale = 1.0 if options.scale is None else Choice(scale=options.scale).scale
     print(cost.table(options.nets, scale, options.rate))
     return 0
 

@@ -9,12 +9,15 @@ import math
 from argparse import ArgumentTypeError, BooleanOptionalAction
 from pathlib import Path
 
-from hkd.cli import Parser, UserError, default_folder, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
 
-from hkd import driver, engines, experiments, methods, plans
+from hkd.engines import choice
+from hkd.paper import experiments, methods
+from hkd.stages.stage import NETS, planned
+from hkd.training import driver
 
 
 def parser():
@@ -57,8 +60,8 @@ def parser():
     )
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
-    p.add_argument("--engine", default="caffe", choices=engines.ENGINES, help="what computes; default caffe")
-    p.add_argument("--precision", default="fp32", choices=engines.PRECISIONS, help="of --engine torch; default fp32")
+    p.add_argument("--engine", default="caffe", choices=choice.ENGINES, help="what computes; default caffe")
+    p.add_argument("--precision", default="fp32", choices=choice.PRECISIONS, help="of --engine torch; default fp32")
     p.add_argument(
         "--memo",
         action=BooleanOptionalAction,
@@ -102,13 +105,11 @@ def main():
     method = options.method or methods.default_for(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
-    nets = plans.NETS if options.net == "all" else (options.net,)
-    stages = [
-        plans.stage(chosen, method, options.stage, options.step, net, options.scale, options.seed) for net in nets
-    ]
-    device = engines.choose_device(options.engine, options.gpu, options.cpu, options.threads)
-    engines.check(options.engine, options.precision, device)
-    engines.check_memo(options.memo, options.engine, device)
+    nets = NETS if options.net == "all" else (options.net,)
+    stages = [planned(chosen, method, options.stage, options.step, net, options.scale, options.seed) for net in nets]
+    device = choice.choose_device(options.engine, options.gpu, options.cpu, options.threads)
+    choice.check(options.engine, options.precision, device)
+    choice.check_memo(options.memo, options.engine, device)
     how = driver.Options(
         options.runs,
         options.teacher_data or options.data if options.stage == "teacher" else options.data,

@@ -40,11 +40,15 @@ def driver(folder):
     """The driver's loop (steps, losses read and checked, log, a snapshot every 60 s) against bare solver.step."""
     import caffe
 
-    from hkd import data, experiments, job, plans, solvers, training
-    from hkd.progress import Progress
+    from hkd.base.progress import Progress
+    from hkd.networks import solvers
+    from hkd.paper import datasets, experiments
+    from hkd.stages.stage import planned
+    from hkd.training import job
+    from hkd.training.loop import StopSignal, Training
 
-    stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8"), "baseline", "baseline")
-    manifest = data.read_manifest(folder / "lmdb", stage.experiment.facts)
+    stage = planned(experiments.experiment("fashion-mnist-r14-r8"), "baseline", "baseline")
+    manifest = datasets.read_manifest(folder / "lmdb", stage.experiment.facts)
     task = job.Job(
         "fashion-mnist-r14-r8", (), "baseline", 0, 1, 1.0, 1, str(folder / "runs"), str(folder / "lmdb"),
         (), 2, "bench", "caffe", "fp32", False, 60.0, 0,
@@ -53,7 +57,7 @@ def driver(folder):
     own.mkdir(parents=True)
     caffe.set_mode_cpu()
     digest, parents, _ = job.prepare(stage, own, task, manifest)
-    loop = training.Training(stage, own, task, manifest, digest, parents, training.StopSignal())
+    loop = Training(stage, own, task, manifest, digest, parents, StopSignal())
     loop._build()
     loop._resume()
     loop.clock = time.monotonic
@@ -108,9 +112,11 @@ print(done / (time.monotonic() - begin))
 
 def workflow(folder):
     """How the Snakefile fills a CPU: as many jobs of one thread as there are cores, against one job that has them all."""
-    from hkd import experiments, plans, prototxt, solvers
+    from hkd.networks import prototxt, solvers
+    from hkd.paper import experiments
+    from hkd.stages.stage import planned
 
-    stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8"), "", "teacher")
+    stage = planned(experiments.experiment("fashion-mnist-r14-r8"), "", "teacher")
     (folder / "net.prototxt").write_text(prototxt.text(stage.network(folder / "lmdb", 10_000), []))
     solver = stage.solver(str(folder / "net.prototxt"), "unused", 10_000)
     solver.display = solver.snapshot = 0

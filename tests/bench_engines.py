@@ -53,7 +53,7 @@ def main(folder):
 
 def summary(stage, ms, peaks):
     """peaks: the most memory that each process had, in MB."""
-    from hkd import cost
+    from hkd.results import cost
 
     flops = 2 * cost.of_iteration(plan(stage))
     return {
@@ -70,10 +70,11 @@ def summary(stage, ms, peaks):
 
 
 def plan(stage):
-    from hkd import experiments, plans
+    from hkd.paper import experiments
+    from hkd.stages.stage import planned
 
     method, kind, step = STAGES[stage]
-    return plans.stage(experiments.experiment(EXPERIMENT), method, kind, step)
+    return planned(experiments.experiment(EXPERIMENT), method, kind, step)
 
 
 def matrix_product():
@@ -113,10 +114,10 @@ class Worker:
     """A process that does some iterations whenever it is told to."""
 
     def __init__(self, python, engine, stage, folder):
-        from hkd import engines
+        from hkd.engines import choice
 
         # The port has what a public port has: the allocator as it comes.
-        environment = engines.environment("torch" if engine.startswith("torch") else "caffe", CORES)
+        environment = choice.environment("torch" if engine.startswith("torch") else "caffe", CORES)
         self.process = subprocess.Popen(
             [python, __file__, engine, stage, str(folder)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
@@ -155,7 +156,8 @@ def work(engine, stage, folder):
 def iteration(engine, stage, folder):
     import caffe
 
-    from hkd import parity, prototxt, solvers
+    from hkd.engines import parity
+    from hkd.networks import prototxt, solvers
 
     lmdbs = ROOT / "data/cifar10"
     network = stage.network(lmdbs, 10_000)
@@ -163,7 +165,7 @@ def iteration(engine, stage, folder):
         import torch
 
         from eager_port import Port
-        from hkd.torch_engine.data import Feed
+        from hkd.engines.torch.data import Feed
 
         torch.set_num_threads(CORES)
         return Port(stage.kind, stage.part.step, Feed(network.layer[0], caffe.TRAIN, 1).next).iterate
@@ -181,7 +183,7 @@ def iteration(engine, stage, folder):
     if engine.startswith("torch"):
         import torch
 
-        from hkd import torch_engine
+        from hkd.engines import torch as torch_engine
 
         torch.set_num_threads(CORES)
         solver = torch_engine.get_solver(solver_file)

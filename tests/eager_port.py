@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hkd import paper
+from hkd.paper import stated
 
 
 class Block(nn.Module):
@@ -54,8 +54,8 @@ class Port:
     def __init__(self, kind, step, batches, depths=(26, 14)):
         self.kind, self.step, self.batches = kind, step, batches
         self.teacher, self.student = ResNet(depths[0]).eval(), ResNet(depths[1])
-        rate = paper.HINT_LR if kind == "hint" else paper.SCHEDULE["cifar10"].base_lr
-        rules = {"momentum": paper.MOMENTUM, "weight_decay": paper.WEIGHT_DECAY}
+        rate = stated.HINT_LR if kind == "hint" else stated.SCHEDULE["cifar10"].base_lr
+        rules = {"momentum": stated.MOMENTUM, "weight_decay": stated.WEIGHT_DECAY}
         self.optimizer = torch.optim.SGD(self.student.parameters(), rate, **rules)
 
     def iterate(self):
@@ -73,6 +73,6 @@ class Port:
         loss = F.cross_entropy(logits, labels)
         if self.kind == "kd":
             with torch.no_grad():
-                target = F.softmax(self.teacher(images) / paper.TAU, 1)
-            loss = loss - paper.LAMBDA_KD * (target * F.log_softmax(logits / paper.TAU, 1)).sum(1).mean()
+                target = F.softmax(self.teacher(images) / stated.TAU, 1)
+            loss = loss - stated.LAMBDA_KD * (target * F.log_softmax(logits / stated.TAU, 1)).sum(1).mean()
         return loss

@@ -7,9 +7,11 @@ import shutil
 import pytest
 
 from conftest import command, snakemake
-from hkd import cost, data, experiments, methods, plans, targets, workflow
-from hkd.rows import TITLES
-from hkd.targets import ALL_METHODS
+from hkd.paper import datasets, experiments, methods
+from hkd.results import cost, targets, workflow
+from hkd.results.rows import TITLES
+from hkd.results.targets import ALL_METHODS
+from hkd.stages.stage import lineage
 
 
 def methods_of(target):
@@ -18,7 +20,7 @@ def methods_of(target):
 
 def test_every_data_set_has_a_table_and_every_transfer():
     pairs = {experiments.EXPERIMENTS[t.rows[0].experiment] for t in ALL_METHODS.values()}
-    assert {e.dataset for e in pairs if not e.teacher_dataset} == set(data.DATASETS)
+    assert {e.dataset for e in pairs if not e.teacher_dataset} == set(datasets.DATASETS)
     assert {e for e in pairs if e.teacher_dataset} == {e for e in experiments.EXPERIMENTS.values() if e.teacher_dataset}
     assert len({t.label for t in ALL_METHODS.values()}) == len(ALL_METHODS) == len(pairs)
 
@@ -41,12 +43,12 @@ class TestEachTable:
 
     def test_what_is_in_it_has_networks(self, name):
         target = ALL_METHODS[name]
-        for stage in {s for last in target.stages(1) for s in plans.lineage(last)}:
+        for stage in {s for last in target.stages(1) for s in lineage(last)}:
             assert stage.network("DATA", 10_000).layer
 
     def test_the_workflow_makes_it(self, name):
         jobs = workflow.Workflow(workflow.settings({"nets": 1}))
-        needed = {jobs.folder(s) for last in jobs.targets[name] for s in plans.lineage(last)}
+        needed = {jobs.folder(s) for last in jobs.targets[name] for s in lineage(last)}
         assert len(needed) == cost.of(name, ALL_METHODS[name].stages(1)).stages
         assert needed <= set(jobs.stages)
 

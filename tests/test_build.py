@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, needs_compiler, one_line
-from hkd import gpus
+from hkd.engines import nvidia
 
 BUILD = ROOT / "docker/build_caffe.sh"
 NUMPY = Path(importlib.util.find_spec("numpy").origin).parent
@@ -198,9 +198,7 @@ class TestACudaBuild:
         )
 
     def test_it_says_what_it_was_built_with(self, cuda_python):
-        asked = (
-            "import caffe, json; from hkd import devices; print(json.dumps([devices.caffe_build(), caffe.has_nccl()]))"
-        )
+        asked = "import caffe, json; from hkd.engines import devices; print(json.dumps([devices.caffe_build(), caffe.has_nccl()]))"
         env = os.environ | {"PYTHONPATH": str(ROOT / "python")}
         done = subprocess.run([cuda_python, "-c", asked], capture_output=True, text=True, env=env)
         info, has_nccl = json.loads(done.stdout)
@@ -227,8 +225,10 @@ class TestACudaBuild:
         assert finals[0] == finals[1]
 
     def test_without_a_gpu_it_says_so(self, cuda_python):
-        if gpus.why_none():
-            one_line(self.run(cuda_python, *self.STAGE, "--gpu", "0", "--dry-run"), "--gpu 0", gpus.why_none(), "--cpu")
+        if nvidia.why_none():
+            one_line(
+                self.run(cuda_python, *self.STAGE, "--gpu", "0", "--dry-run"), "--gpu 0", nvidia.why_none(), "--cpu"
+            )
             assert "device: CPU" in self.run(cuda_python, *self.STAGE, "--dry-run").stdout
         else:
             pytest.skip("a GPU is here")

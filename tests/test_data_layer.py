@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, networks, prototxt
+from hkd.networks import prototxt
+from hkd.networks.feed import Feed, both_phases, data_layers
+from hkd.paper import experiments
 
 PAD, SIZE = 4, 32
 
@@ -29,10 +31,10 @@ def read_mean(path):
 def data_net(folder, phase, tmp_path, batch=100, changes=()):
     experiment = experiments.experiment("cifar10-r14-r8", changes)
     n = caffe.NetSpec()
-    test = networks.data_layers(n, experiment, networks.Feed(str(folder), batch, batch))
+    test = data_layers(n, experiment, Feed(str(folder), batch, batch))
     n.silent = caffe.layers.Silence(n.data, n.label, ntop=0)
     path = tmp_path / "data.prototxt"
-    path.write_text(prototxt.text(networks._network("data", n, test), []))
+    path.write_text(prototxt.text(both_phases("data", n, test), []))
     return caffe.Net(str(path), phase)
 
 
@@ -107,10 +109,10 @@ def test_without_augmentation_training_images_are_the_images_themselves(colour, 
         net = data_net(colour, caffe.TRAIN, tmp_path, 500, changes=["augment=false"])
         batches = [(net.forward(), net.blobs["data"].data.copy())[1] for _ in range(4)]
     else:
-        data = pytest.importorskip("hkd.torch_engine.data", exc_type=ImportError)
+        data = pytest.importorskip("hkd.engines.torch.data", exc_type=ImportError)
         experiment = experiments.experiment("cifar10-r14-r8", ["augment=false"])
         n = caffe.NetSpec()
-        networks.data_layers(n, experiment, networks.Feed(str(colour), 500, 100))
+        data_layers(n, experiment, Feed(str(colour), 500, 100))
         feed = data.Feed(n.to_proto().layer[0], caffe.TRAIN, 5)
         batches = [feed.next()[0] for _ in range(4)]
     assert {image.tobytes() for image in np.concatenate(batches[:2])} == expected
@@ -123,10 +125,10 @@ def test_mnist_format_goes_in_as_it_is(fashion, tmp_path, phase):
     images, labels = read_lmdb(fashion / ("train_lmdb" if phase == caffe.TRAIN else "test_lmdb"))
     experiment = experiments.experiment("fashion-mnist-r14-r8")
     n = caffe.NetSpec()
-    test = networks.data_layers(n, experiment, networks.Feed(str(fashion), 100, 100))
+    test = data_layers(n, experiment, Feed(str(fashion), 100, 100))
     n.silent = caffe.layers.Silence(n.data, n.label, ntop=0)
     path = tmp_path / "data.prototxt"
-    path.write_text(prototxt.text(networks._network("data", n, test), []))
+    path.write_text(prototxt.text(both_phases("data", n, test), []))
     net = caffe.Net(str(path), phase)
     net.forward()
     np.testing.assert_array_equal(net.blobs["data"].data, images[:100])

@@ -7,7 +7,9 @@ import subprocess
 import pytest
 
 from conftest import ROOT, command
-from hkd import cells, records, tables
+from hkd.results import tables
+from hkd.results.runs import Runs
+from hkd.stages import records
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +73,7 @@ def test_the_same_records_make_the_same_bytes(demo, tmp_path):
 
 def test_what_was_not_run_is_a_dash(demo, tmp_path):
     """Only the teacher's record: every other row has none, and nothing is made up."""
-    text = tables.comparison_markdown("cifar10-r26-r14", tables.comparison("cifar10-r26-r14", cells.Runs(tmp_path)))
+    text = tables.comparison_markdown("cifar10-r26-r14", tables.comparison("cifar10-r26-r14", Runs(tmp_path)))
     assert text.count("| - | - | 0 |") == 4
     assert "| layer-wise hints, then KD | 14 | 89,000 | - | - | 0 | 91.70 |" in text
 

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from conftest import command, one_line
-from hkd import cells, ensembles, experiments, networks, plans, prototxt, records, tables
-from hkd.cli import UserError
-from hkd.files import sha256
-from hkd.rows import Row
+from hkd.base.cli import UserError
+from hkd.base.files import sha256
+from hkd.networks import deploy, prototxt
+from hkd.paper import experiments
+from hkd.results import ensembles, tables
+from hkd.results.rows import Row
+from hkd.results.runs import Runs
+from hkd.stages import answers, records
+from hkd.stages.stage import planned
 from test_data_layer import read_lmdb
 
 RUN, MAKE = "python/run_stage.py", "python/make_tables.py"
@@ -49,13 +54,13 @@ def folders(runs):
 
 def line(runs):
     row = Row("student alone", NAME, "baseline")
-    return tables.Line(row, tuple(cells.Runs(runs).cell("x", row.stages(3))), "Pc")
+    return tables.Line(row, tuple(Runs(runs).cell("x", row.stages(3))), "Pc")
 
 
 def own_answers(folder, fashion, tmp_path):
     """(softmax outputs, labels) of a student by Caffe's deploy network over the LMDB's images: none of the driver's code."""
     e = experiments.experiment(NAME)
-    network = networks.deploy(e, e.student)
+    network = deploy.network(e, e.student)
     network.layer[0].input_param.shape[0].dim[0] = 200
     path = tmp_path / "deploy.prototxt"
     path.write_text(prototxt.text(network, []))
@@ -74,11 +79,11 @@ def test_the_ensemble_is_that_of_the_nets_own_weights(engine, trained_by, fashio
     outputs = []
     for place in places:
         prob, labels = own_answers(place, fashion, tmp_path)
-        kept = np.load(place / ensembles.FILE)
+        kept = np.load(place / answers.FILE)
         np.testing.assert_array_equal(kept["label"], labels)
         np.testing.assert_allclose(ensembles.softmax(kept["scores"]), prob, atol=1e-4)
         record = records.read_record(place)
-        assert ensembles.Pc(kept["scores"], kept["label"]) == pytest.approx(record["Pc"]["last"], abs=1e-9)
+        assert answers.Pc(kept["scores"], kept["label"]) == pytest.approx(record["Pc"]["last"], abs=1e-9)
         assert 100 * (prob.argmax(1) == labels).mean() == pytest.approx(record["Pc"]["last"], abs=0.51)
         outputs.append(prob)
     expected = 100 * (np.mean(outputs, axis=0).argmax(1) == labels).mean()
@@ -92,8 +97,8 @@ def test_the_ensemble_is_that_of_the_nets_own_weights(engine, trained_by, fashio
 def test_a_mean_of_outputs_is_no_vote(tmp_path):
     """Two nets that are unsure are outvoted by one that is sure."""
     scores = [np.log([[0.6, 0.4]]), np.log([[0.6, 0.4]]), np.log([[0.01, 0.99]])]
-    assert ensembles.Pc(np.mean([ensembles.softmax(x) for x in scores], axis=0), np.array([1])) == 100
-    assert ensembles.Pc(np.array([[1.0, 1.0]]), np.array([0])) == 0  # Caffe's Accuracy: a tie is wrong
+    assert answers.Pc(np.mean([ensembles.softmax(x) for x in scores], axis=0), np.array([1])) == 100
+    assert answers.Pc(np.array([[1.0, 1.0]]), np.array([0])) == 0  # Caffe's Accuracy: a tie is wrong
     assert np.isfinite(ensembles.softmax(np.array([[1e4, -1e4]]))).all()
 
 
@@ -111,9 +116,9 @@ class TestRecords:
     def test_a_record_from_before_has_none_and_stays_valid(self, copy, tmp_path):
         place = folders(copy)[1]
         record = records.read_record(place)
-        del record["digests"][ensembles.FILE]
+        del record["digests"][answers.FILE]
         records.write_record(place, record)
-        (place / ensembles.FILE).unlink()
+        (place / answers.FILE).unlink()
         assert len(line(copy).done) == 3 and line(copy).ensemble is None
         command(MAKE, NAME, "report", "--runs", copy, "--out", tmp_path / "out", check=0)
 
@@ -121,7 +126,7 @@ class TestRecords:
         ("damage", "said"), [("missing", "is missing"), ("edited", "not the one that its record names")]
     )
     def test_what_is_not_the_records_is_refused(self, copy, tmp_path, damage, said):
-        path = folders(copy)[1] / ensembles.FILE
+        path = folders(copy)[1] / answers.FILE
         if damage == "missing":
             path.unlink()
         else:
@@ -140,16 +145,16 @@ class TestRecords:
             _ = line(copy).ensemble
 
     def rewrite(self, place, change):
-        kept, record = np.load(place / ensembles.FILE), records.read_record(place)
+        kept, record = np.load(place / answers.FILE), records.read_record(place)
         change(kept)
-        np.save(place / ensembles.FILE, kept)
-        record["digests"][ensembles.FILE] = sha256(place / ensembles.FILE)
+        np.save(place / answers.FILE, kept)
+        record["digests"][answers.FILE] = sha256(place / answers.FILE)
         records.write_record(place, record)
 
     def test_stopped_after_the_last_iteration_it_tests_again(self, copy, fashion):
         """Between the last snapshot and the record: the folder as a kill there leaves it."""
         place = folders(copy)[0]
-        before = {name: sha256(place / name) for name in (ensembles.FILE, "log.jsonl", "final.caffemodel")}
+        before = {name: sha256(place / name) for name in (answers.FILE, "log.jsonl", "final.caffemodel")}
         record = records.read_record(place)
         snapshot = place / f"snapshots/iter_{record['iterations']:07d}"
         snapshot.mkdir(parents=True)
@@ -164,7 +169,7 @@ class TestRecords:
         }
         note["sha256"] = {path.name: sha256(path) for path in snapshot.iterdir()}
         (snapshot / "snapshot.json").write_text(json.dumps({**note, "sessions": 1, "engines": ["caffe"]}))
-        for name in ("record.json", ensembles.FILE):
+        for name in ("record.json", answers.FILE):
             (place / name).unlink()
         done = command(RUN, *words_of(fashion, copy), check=0)
         assert "resumed at iteration 36 of 36" in done.stdout
@@ -175,7 +180,7 @@ def test_a_stage_that_does_not_classify_keeps_no_answers(fashion, tmp_path):
     words = ("--experiment", NAME, "--data", fashion, "--runs", tmp_path, "--scale", 0.0005, "--set", "batch=16")
     command(RUN, *words, "--method", "layerwise", "--stage", "hint", "--step", 1, "--set", "hint_lr=1e-9", check=0)
     hint = next(x for x in folders(tmp_path) if "hint1" in x.name)
-    assert not (hint / ensembles.FILE).exists() and ensembles.FILE not in records.read_record(hint)["digests"]
+    assert not (hint / answers.FILE).exists() and answers.FILE not in records.read_record(hint)["digests"]
     teacher = next(x for x in folders(tmp_path) if "teacher" in x.name)
-    assert (teacher / ensembles.FILE).stat().st_size < 200 * (2 + 4 * 10) + 300
-    assert plans.stage(experiments.experiment(NAME), "", "teacher").name in teacher.name
+    assert (teacher / answers.FILE).stat().st_size < 200 * (2 + 4 * 10) + 300
+    assert planned(experiments.experiment(NAME), "", "teacher").name in teacher.name

@@ -6,15 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hkd import experiments, paper, plans, solvers, values
-from hkd.cli import UserError
-from hkd.data import DATASETS
+from hkd.base.cli import UserError
+from hkd.networks import solvers
+from hkd.paper import experiments, stated
+from hkd.paper.datasets import DATASETS
+from hkd.paper.settings import number_text, setting_text
+from hkd.stages.stage import lineage, planned, scaled_fraction
 
 E = experiments.experiment("cifar10-r26-r14")
 
 
 def plan(**options):
-    return [(s.name, s.iterations) for s in plans.lineage(plans.stage(E, "layerwise", "kd", **options))]
+    return [(s.name, s.iterations) for s in lineage(planned(E, "layerwise", "kd", **options))]
 
 
 def test_the_papers_iterations():
@@ -28,41 +31,41 @@ def test_the_papers_iterations():
 
 
 def test_the_papers_solver():
-    kd = plans.stage(E, "layerwise", "kd").solver("n", "s", 10_000)
+    kd = planned(E, "layerwise", "kd").solver("n", "s", 10_000)
     assert (kd.base_lr, kd.momentum, kd.weight_decay) == pytest.approx((0.1, 0.9, 1e-4))
     assert (kd.lr_policy, list(kd.stepvalue), kd.gamma) == ("multistep", [32_000, 48_000], pytest.approx(0.1))
     assert kd.test_iter[0] * solvers.test_batch(10_000) == 10_000
-    hint = plans.stage(E, "layerwise", "hint", 2).solver("n", "s", 10_000)
+    hint = planned(E, "layerwise", "hint", 2).solver("n", "s", 10_000)
     assert (hint.base_lr, hint.lr_policy, hint.max_iter) == (pytest.approx(1e-4), "fixed", 7_000)
-    assert paper.TAU == 3 and paper.LAMBDA_KD == 5
+    assert stated.TAU == 3 and stated.LAMBDA_KD == 5
 
 
 def test_nets_share_the_hint_steps_and_differ_in_the_seed():
-    nets = [plans.stage(E, "layerwise", "kd", net=net) for net in (1, 2, 3)]
+    nets = [planned(E, "layerwise", "kd", net=net) for net in (1, 2, 3)]
     assert len({s.random_seed for s in nets}) == len({s.name for s in nets}) == 3
     assert len({s.parents["student"] for s in nets}) == len({s.parents["teacher"] for s in nets}) == 1
-    assert plans.stage(E, "layerwise", "hint", 2, net=3) == plans.stage(E, "layerwise", "hint", 2, net=1)
+    assert planned(E, "layerwise", "hint", 2, net=3) == planned(E, "layerwise", "hint", 2, net=1)
 
 
 def test_every_stage_has_a_seed_of_its_own():
-    seeds = [s.random_seed for m in ("kd", "layerwise") for s in plans.lineage(plans.stage(E, m, "kd"))]
-    assert len(set(seeds)) == len({s.name for m in ("kd", "layerwise") for s in plans.lineage(plans.stage(E, m, "kd"))})
-    assert plans.stage(E, "kd", "kd", seed=2).random_seed != plans.stage(E, "kd", "kd", seed=1).random_seed
+    seeds = [s.random_seed for m in ("kd", "layerwise") for s in lineage(planned(E, m, "kd"))]
+    assert len(set(seeds)) == len({s.name for m in ("kd", "layerwise") for s in lineage(planned(E, m, "kd"))})
+    assert planned(E, "kd", "kd", seed=2).random_seed != planned(E, "kd", "kd", seed=1).random_seed
 
 
 @given(st.floats(1e-6, 1, exclude_min=True))
 def test_a_scale_multiplies_every_count_and_keeps_the_order(scale):
-    for stage in plans.lineage(plans.stage(E, "layerwise", "kd", scale=scale)):
-        full = plans.stage(E, stage.method, stage.kind, stage.part.step or None).iterations
+    for stage in lineage(planned(E, "layerwise", "kd", scale=scale)):
+        full = planned(E, stage.method, stage.kind, stage.part.step or None).iterations
         assert stage.iterations == max(1, round(full * scale))
         solver = stage.solver("n", "s", 10_000)
         assert list(solver.stepvalue) == sorted(set(solver.stepvalue)) and all(
             0 < s < stage.iterations for s in solver.stepvalue
         )
         assert 0 < solver.display <= stage.iterations and 0 < solver.test_interval <= stage.iterations
-        assert 0.9 <= plans.scaled_fraction(0.999, scale) <= 0.999
+        assert 0.9 <= scaled_fraction(0.999, scale) <= 0.999
         if scale != 1:
-            assert values.number_text(scale) in str(stage.group) and "NOT the paper's" in " ".join(stage.header())
+            assert number_text(scale) in str(stage.group) and "NOT the paper's" in " ".join(stage.header())
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5, float("nan"), float("inf")])
@@ -90,7 +93,7 @@ def test_nets_and_seeds_out_of_range_are_refused(options):
 )
 def test_stages_that_do_not_exist_are_refused(method, kind, step, message):
     with pytest.raises(UserError, match=message):
-        plans.stage(E, method, kind, step)
+        planned(E, method, kind, step)
 
 
 @pytest.mark.parametrize(
@@ -119,24 +122,22 @@ def test_settings_that_are_wrong_are_refused_in_one_line(change, message):
 
 def test_a_changed_setting_names_the_folders_of_the_stages_that_it_reaches_and_no_other():
     changed = experiments.experiment("cifar10-r26-r14", ["lambda_kd=3"])
-    names = [s.name for s in plans.lineage(plans.stage(changed, "layerwise", "kd"))]
+    names = [s.name for s in lineage(planned(changed, "layerwise", "kd"))]
     assert names == [*(name for name, _ in plan()[:-1]), "r26-r14-layerwise-kd-net1+lambda_kd=3"]
     changed = experiments.experiment("cifar10-r26-r14", ["hint_lr=0.001"])
-    names = [s.name for s in plans.lineage(plans.stage(changed, "layerwise", "kd"))]
+    names = [s.name for s in lineage(planned(changed, "layerwise", "kd"))]
     assert names[0] == "r26-teacher" and all(name.endswith("+hint_lr=0.001") for name in names[1:])
     changed = experiments.experiment("cifar10-r26-r14", ["shortcut=projection"])
-    assert all(s.name.endswith("+shortcut=projection") for s in plans.lineage(plans.stage(changed, "layerwise", "kd")))
+    assert all(s.name.endswith("+shortcut=projection") for s in lineage(planned(changed, "layerwise", "kd")))
 
 
 @given(st.floats(1e-6, 1, exclude_max=True))
 def test_a_folder_and_a_job_carry_a_number_to_its_last_digit(number):
     """Two scales never share a folder, and the training process gets the very setting that the driver has."""
-    assert plans.stage(E, "", "teacher", scale=number).group.name == f"scale{number!r}-seed1"
+    assert planned(E, "", "teacher", scale=number).group.name == f"scale{number!r}-seed1"
     changed = experiments.replace(E, base_lr=number)
     (text,) = (
-        (values.setting_text(*item) for item in experiments.changed(changed).items())
-        if number != 0.1
-        else ("base_lr=0.1",)
+        (setting_text(*item) for item in experiments.changed(changed).items()) if number != 0.1 else ("base_lr=0.1",)
     )
     assert experiments.experiment("cifar10-r26-r14", [text]) == changed
 
@@ -193,6 +194,6 @@ class TestHintLayers:
 
     def test_they_reach_the_hints_and_what_follows_and_nothing_else(self):
         e = experiments.experiment("cifar10-r26-r14", ["hint_relu=before"])
-        names = [s.name for s in plans.lineage(plans.stage(e, "layerwise", "kd"))]
+        names = [s.name for s in lineage(planned(e, "layerwise", "kd"))]
         assert ["+hint_relu=before" in name for name in names] == [False, True, True, True, True]
-        assert "+" not in plans.stage(e, "kd", "kd").name
+        assert "+" not in planned(e, "kd", "kd").name

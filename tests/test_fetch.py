@@ -14,8 +14,8 @@ import fetch
 import make_lmdb
 import sources
 from conftest import command, one_line, tiny_imagenet_files, write_svhn, write_zip
-from hkd import data
-from hkd.cli import UserError
+from hkd.base.cli import UserError
+from hkd.paper import datasets
 
 CONTENT = bytes(range(256)) * 4096  # 1 MB
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
@@ -166,7 +166,7 @@ def test_what_was_downloaded_is_what_is_built_from(name, publish, colour_source,
             published.append(sources.Download(download.file, len(content), checksum, (url,)))
         monkeypatch.setitem(sources.DOWNLOADS, name, tuple(published))
         monkeypatch.setenv("HKD_DATA", str(tmp_path))
-        built = make_lmdb.make_lmdb(data.dataset(name), out=tmp_path / "out", quiet=True)
+        built = make_lmdb.make_lmdb(datasets.dataset(name), out=tmp_path / "out", quiet=True)
         httpd.shutdown()
     assert (built.train_images, built.test_images) == counts
 

@@ -12,13 +12,17 @@ import pytest
 from caffe import layers as L
 
 from conftest import ROOT, command, one_line
-from hkd import experiments, losses, methods, networks, plans, surgery
-from hkd.cli import UserError
-from hkd.files import sha256
+from hkd.base.cli import UserError
+from hkd.base.files import sha256
+from hkd.networks import fsp, losses
+from hkd.networks.feed import Feed
+from hkd.paper import experiments, methods
+from hkd.stages import surgery
+from hkd.stages.stage import planned
 from test_losses import build, central_differences, total
 
 RUN = "python/run_stage.py"
-FEED = networks.Feed("D", 128, 100)
+FEED = Feed("D", 128, 100)
 
 
 def net_of_matrices(tmp_path, first=(2, 3, 2, 4), second=(2, 5, 2, 4), **orders):
@@ -89,7 +93,7 @@ def test_the_pairs_of_fsp_and_of_dense_flow():
 
 class TestTheNetwork:
     def layers(self, flows=methods.FLOWS, changes=(), seed=None, name="cifar10-r26-r14"):
-        net = networks.fsp(experiments.experiment(name, changes), flows, FEED, seed)
+        net = fsp.network(experiments.experiment(name, changes), flows, FEED, seed)
         return {x.name: x for x in net.layer}
 
     def test_a_matrix_joins_the_input_of_a_stack_with_its_output(self):
@@ -135,17 +139,15 @@ class TestTheNetwork:
 
 
 def test_students_of_two_teachers_have_folders_of_their_own():
-    names = {
-        plans.stage(experiments.experiment(e), "fsp", "finetune").name for e in ("cifar10-r26-r8", "cifar10-r14-r8")
-    }
+    names = {planned(experiments.experiment(e), "fsp", "finetune").name for e in ("cifar10-r26-r8", "cifar10-r14-r8")}
     assert names == {"r26-r8-fsp-finetune-net1", "r14-r8-fsp-finetune-net1"}
 
 
 def test_the_schedules():
     e = experiments.experiment("cifar10-r26-r14")
-    schedule = plans.stage(e, "fsp", "fsp").schedule
+    schedule = planned(e, "fsp", "fsp").schedule
     assert (schedule.base_lr, schedule.stepvalue, schedule.max_iter) == (1e-3, (11_000, 16_000), 21_000)
-    steps = [plans.stage(e, "dense-flow", "fsp", i).schedule for i in (1, 2, 3)]
+    steps = [planned(e, "dense-flow", "fsp", i).schedule for i in (1, 2, 3)]
     assert sum(s.max_iter for s in steps) == 21_000
     assert steps[2].stepvalue == (6_600, 9_600)
 

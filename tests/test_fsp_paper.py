@@ -15,21 +15,13 @@ import pytest
 from caffe import layers as L
 
 from conftest import ROOT, command, one_line
-from hkd import (
-    experiments,
-    generated,
-    losses,
-    methods,
-    paper,
-    parallel,
-    plans,
-    prototxt,
-    snapshots,
-    solvers,
-    surgery,
-)
-from hkd.cli import UserError
-from hkd.files import sha256
+from hkd.base.cli import UserError
+from hkd.base.files import sha256
+from hkd.engines import parallel
+from hkd.networks import losses, prototxt, solvers
+from hkd.paper import experiments, methods, stated
+from hkd.stages import committed, snapshots, surgery
+from hkd.stages.stage import NETS, Stage, lineage, planned
 from test_ensembles import ENGINES
 from test_losses import build
 
@@ -38,36 +30,36 @@ FAST, SMALL = "cifar10-r26-r26-21k", "cifar10-r26-r8"
 
 
 def stage(name, method, kind, changes=(), **options):
-    return plans.stage(experiments.experiment(name, changes), method, kind, **options)
+    return planned(experiments.experiment(name, changes), method, kind, **options)
 
 
 class TestSchedules:
     def test_of_the_fast_optimisation(self):
-        plan = [(s.name, s.schedule) for s in plans.lineage(stage(FAST, "fsp", "finetune"))]
+        plan = [(s.name, s.schedule) for s in lineage(stage(FAST, "fsp", "finetune"))]
         assert plan == [
-            ("r26-teacher", paper.Schedule(0.1, (32_000, 48_000), 64_000)),
-            ("r26-r26-fsp", paper.Schedule(1e-3, (11_000, 16_000), 21_000)),
-            ("r26-r26-21k-fsp-finetune-net1", paper.Schedule(0.1, (11_000, 16_000), 21_000)),
+            ("r26-teacher", stated.Schedule(0.1, (32_000, 48_000), 64_000)),
+            ("r26-r26-fsp", stated.Schedule(1e-3, (11_000, 16_000), 21_000)),
+            ("r26-r26-21k-fsp-finetune-net1", stated.Schedule(0.1, (11_000, 16_000), 21_000)),
         ]
         assert stage(FAST, "baseline", "baseline").name == "r26-21k-baseline-net1"
-        wide = plans.lineage(stage("cifar100-r32-r32-noaug-21k", "fsp", "finetune"))
+        wide = lineage(stage("cifar100-r32-r32-noaug-21k", "fsp", "finetune"))
         assert [s.schedule.stepvalue for s in wide] == [(32_000, 48_000), (16_000, 24_000), (11_000, 16_000)]
 
     def test_of_small_networks(self):
         for name, first in ((SMALL, 21_000), ("cifar100-r32-r14-noaug", 32_000)):
-            assert [s.iterations for s in plans.lineage(stage(name, "fsp", "finetune"))] == [64_000, first, 64_000]
+            assert [s.iterations for s in lineage(stage(name, "fsp", "finetune"))] == [64_000, first, 64_000]
 
     @pytest.mark.parametrize("method", ["fitnet", "fitnet-3"])
     def test_of_fitnets(self, method):
         hints = stage(FAST, method, "hint")
-        assert hints.schedule == paper.FITNET_SCHEDULE == paper.Schedule(1e-4, (25_000,), 35_000)
+        assert hints.schedule == stated.FITNET_SCHEDULE == stated.Schedule(1e-4, (25_000,), 35_000)
         assert hints.part.pairs == ((2,) if method == "fitnet" else (1, 2, 3))
         assert stage(FAST, method, "kd").schedule == stage(FAST, "fsp", "finetune").schedule
         assert stage(SMALL, method, "kd").iterations == 64_000
 
     def test_a_setting_changes_the_stages_that_it_reaches_alone(self):
         def changed(*change):
-            found = plans.lineage(stage(FAST, "fitnet", "kd", change))
+            found = lineage(stage(FAST, "fitnet", "kd", change))
             return [s.kind for s in found if "+" in s.name]
 
         assert changed("max_iter=1000") == ["kd"]  # the teacher has a schedule of its own
@@ -86,11 +78,11 @@ class TestSchedules:
 def every_stage():
     """Every stage of every method on every experiment, nets 1 to 3, that can be trained."""
     for e in experiments.EXPERIMENTS.values():
-        for net in plans.NETS:
-            yield plans.stage(e, "", "teacher", net=net)
+        for net in NETS:
+            yield planned(e, "", "teacher", net=net)
         for method, parts in methods.METHODS.items():
-            for part, net in itertools.product(parts, plans.NETS):
-                yield plans.stage(e, method, part.kind, part.step or None, net=net)
+            for part, net in itertools.product(parts, NETS):
+                yield planned(e, method, part.kind, part.step or None, net=net)
 
 
 def test_no_two_stages_of_one_name_differ():
@@ -105,7 +97,7 @@ def test_no_two_stages_of_one_name_differ():
         made["parents"] = {role: str(parent.folder("runs")) for role, parent in one.parents.items()}
         folder = one.folder("runs")
         assert found.setdefault(folder, made) == made, folder
-        stem = generated.stage_files(plans.Stage(one.experiment, one.method, one.part_index, min(one.net, 1), 1.0, 1))
+        stem = committed.stage_files(Stage(one.experiment, one.method, one.part_index, min(one.net, 1), 1.0, 1))
         for path, text in stem.items():
             # A further teacher's files are not committed; they differ from the first's in the seed.
             if one.kind != "teacher" or one.net == 0:
@@ -119,10 +111,10 @@ def test_no_two_stages_of_one_name_differ():
 
 class TestTeachers:
     def test_nets_2_and_3_are_teachers_of_their_own_that_teach_nobody(self):
-        nets = [stage(FAST, "", "teacher", net=net) for net in plans.NETS]
+        nets = [stage(FAST, "", "teacher", net=net) for net in NETS]
         assert [s.name for s in nets] == ["r26-teacher", "r26-teacher-net2", "r26-teacher-net3"]
         assert len({s.random_seed for s in nets}) == 3
-        for net in plans.NETS:
+        for net in NETS:
             assert stage(FAST, "fsp", "finetune", net=net).parents["student"].parents["teacher"] == nets[0]
 
     def test_a_teacher_trained_on_starts_from_its_whole_self(self):

@@ -9,7 +9,11 @@ import pytest
 from scipy.special import softmax
 
 from conftest import command, snakemake
-from hkd import cells, claims, ensembles, experiments, figures, plans, tables, targets
+from hkd.paper import experiments
+from hkd.results import claims, figures, tables, targets
+from hkd.results.runs import Runs
+from hkd.stages import answers
+from hkd.stages.stage import planned
 
 RUN = "python/run_stage.py"
 FAST = "cifar10-r26-r26-21k"
@@ -69,7 +73,7 @@ class TestTables:
             row = rows[method]
             places = [fast_runs / x for x in row["folders"].split()]
             assert int(row["iterations"]) == shared + 3 * last and row["n"] == "3", method
-            kept = [np.load(place / ensembles.FILE) for place in places]
+            kept = [np.load(place / answers.FILE) for place in places]
             mean = np.mean([softmax(x["scores"].astype(float), axis=1) for x in kept], axis=0)
             second, first = np.sort(mean, axis=1)[:, -2:].T
             right = (mean.argmax(1) == kept[0]["label"]) & (first > second)  # a tie is wrong, as in Caffe's Accuracy
@@ -85,13 +89,13 @@ class TestTables:
         command("python/make_tables.py", "table1", "--runs", fast_runs, "--out", tmp_path, check=0)
         teacher = next(csv.DictReader((tmp_path / "table1.csv").open()))
         assert teacher["n"] == "1" and teacher["settings"] == "batch=8"
-        runs = cells.Runs(fast_runs)
-        whole = plans.stage(experiments.experiment("cifar10-r26-r26"), "fsp", "fsp")
+        runs = Runs(fast_runs)
+        whole = planned(experiments.experiment("cifar10-r26-r26"), "fsp", "fsp")
         (shared,) = runs.of(whole)
         assert shared.condition.settings == ("batch=8", "fsp_lr=1e-09")
 
     def test_the_curve_of_fast_optimisation(self, fast_runs):
-        runs = cells.Runs(fast_runs)
+        runs = Runs(fast_runs)
         figure = figures.draw(targets.TARGETS["fsp-figure3"], runs)
         drawn = {x.get_label(): x.get_xydata() for x in figure.axes[0].get_lines()}
         alone, last, counted = (
@@ -105,7 +109,7 @@ class TestTables:
         figures.rendered(figure, "svg")
 
     def test_its_claims_and_the_report(self, fast_runs, tmp_path):
-        runs = cells.Runs(fast_runs)
+        runs = Runs(fast_runs)
         verdicts = {v.claim.text: v for v in claims.check(runs) if v.claim.place == "fsp-table1"}
         v = verdicts["Student*: FSP > teacher"]
         assert v.nets == (3, 3) and v.measured is not None and v.reported == pytest.approx(92.143 - 91.753, abs=1e-3)

@@ -12,11 +12,14 @@ import pytest
 from caffe.proto import caffe_pb2
 
 from conftest import ROOT, command
-from hkd import driver, experiments, generated, prototxt, solvers
-from hkd.assumptions import ASSUMPTIONS, markdown
-from hkd.data import DATASETS
+from hkd.networks import prototxt, solvers
+from hkd.paper import experiments
+from hkd.paper.assumptions import ASSUMPTIONS, markdown
+from hkd.paper.datasets import DATASETS
+from hkd.stages import committed
+from hkd.training import driver
 
-FILES = generated.all_files()
+FILES = committed.all_files()
 
 
 @pytest.mark.parametrize("path", sorted(FILES))

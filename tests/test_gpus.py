@@ -17,20 +17,13 @@ import pytest
 from google.protobuf import text_format
 
 from conftest import ROOT, command, one_line
-from hkd import (
-    devices,
-    driver,
-    engines,
-    experiments,
-    generated,
-    gpus,
-    memory,
-    parallel,
-    plans,
-    prototxt,
-    records,
-)
-from hkd.cli import UserError
+from hkd.base.cli import UserError
+from hkd.engines import choice, devices, memory, nvidia, parallel
+from hkd.networks import prototxt
+from hkd.paper import experiments
+from hkd.stages import committed, records
+from hkd.stages.stage import planned
+from hkd.training import driver
 
 RUN = "python/run_stage.py"
 
@@ -69,7 +62,7 @@ def with_cuda(sources):
 
 def every_stage():
     for experiment in experiments.EXPERIMENTS.values():
-        yield from generated.stages(experiment)
+        yield from committed.stages(experiment)
 
 
 # --- what the networks are made of ------------------------------------------------------------------------------------
@@ -136,9 +129,9 @@ class TestChoice:
     def test_what_is_printed_and_recorded(self):
         two = devices.Device((0, 1), 2, "--gpu all")
         assert str(two) == "GPUs 0, 1 (--gpu all)" and str(devices.Device((1,), 2, "--gpu")) == "GPU 1 (--gpu)"
-        assert engines.label("caffe", "fp32", 2) == "caffe-2gpu" and engines.label("torch", "bf16") == "torch-bf16"
-        assert [engines.deterministic("caffe", devices.Device(g, 2, "")) for g in ((), (0,), (0, 1))] == [1, 1, 0]
-        assert not engines.deterministic("torch", devices.Device((0,), 2, ""))
+        assert choice.label("caffe", "fp32", 2) == "caffe-2gpu" and choice.label("torch", "bf16") == "torch-bf16"
+        assert [choice.deterministic("caffe", devices.Device(g, 2, "")) for g in ((), (0,), (0, 1))] == [1, 1, 0]
+        assert not choice.deterministic("torch", devices.Device((0,), 2, ""))
 
     @pytest.mark.parametrize(
         ("made", "asked", "way"),
@@ -160,15 +153,15 @@ class TestChoice:
     def test_one_gpu_for_the_torch_engine(self):
         pytest.importorskip("torch")
         done = command(RUN, "--gpu", "all", "--engine", "torch", "--dry-run")
-        one_line(done, "--gpu all", "built without CUDA" if engines.gpus("torch") is None else "on one GPU")
+        one_line(done, "--gpu all", "built without CUDA" if choice.gpus("torch") is None else "on one GPU")
 
 
 def test_without_a_driver_the_reason_is_said():
-    if not gpus.why_none():
+    if not nvidia.why_none():
         pytest.skip("an NVIDIA GPU is here")
-    assert re.match(r"no NVIDIA driver is here|NVIDIA's driver (says|shows)", gpus.why_none())
-    with pytest.raises(gpus.NoGpu):
-        gpus.describe(0)
+    assert re.match(r"no NVIDIA driver is here|NVIDIA's driver (says|shows)", nvidia.why_none())
+    with pytest.raises(nvidia.NoGpu):
+        nvidia.describe(0)
 
 
 def test_the_driver_is_asked_by_names_that_it_has():
@@ -178,9 +171,9 @@ def test_the_driver_is_asked_by_names_that_it_has():
     if not header.exists():
         header = Path("/usr/include/cuda.h")
     declared = header.read_text()
-    for name in set(re.findall(r"driver\.(cu\w+)", Path(gpus.__file__).read_text())):
+    for name in set(re.findall(r"driver\.(cu\w+)", Path(nvidia.__file__).read_text())):
         assert re.search(rf"\b{name}\b", declared), name
-    for name, value in (("MAJOR", gpus.MAJOR), ("MINOR", gpus.MINOR)):
+    for name, value in (("MAJOR", nvidia.MAJOR), ("MINOR", nvidia.MINOR)):
         assert re.search(rf"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{name} = {value}\b", declared)
 
 
@@ -198,11 +191,11 @@ def test_the_driver_is_asked_by_names_that_it_has():
     ],
 )
 def test_which_cards_run_the_code(architectures, capability, runs):
-    assert gpus.runs_on(architectures, capability) == runs
+    assert nvidia.runs_on(architectures, capability) == runs
     if not runs:
         number = "".join(map(str, capability))
         with pytest.raises(UserError, match=f"architecture {number}.*CAFFE_CUDA_ARCHITECTURES={number}"):
-            gpus.check_code(0, gpus.Gpu("a card", capability, 0, 0), architectures)
+            nvidia.check_code(0, nvidia.Gpu("a card", capability, 0, 0), architectures)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -236,14 +229,17 @@ def test_what_a_small_network_takes_counted_by_hand():
 MEASURED = """
 import sys, re
 import caffe
-from hkd import devices, experiments, plans, prototxt
+from hkd.engines import devices
+from hkd.networks import prototxt
+from hkd.paper import experiments
+from hkd.stages.stage import planned
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) * 1024
 
 caffe.set_mode_cpu()
 experiment, method, kind = sys.argv[1:]
-stage = plans.stage(experiments.experiment(experiment), method, kind)
+stage = planned(experiments.experiment(experiment), method, kind)
 network = stage.network("DATA", 10_000)
 nets = [prototxt.built(network, stage.experiment.facts, phase) for phase in (caffe.TRAIN, caffe.TEST)]
 before = resident()
@@ -266,14 +262,14 @@ def test_the_estimate_is_what_an_iteration_takes_or_a_little_less(names):
     environment = os.environ | {"PYTHONPATH": str(ROOT / "python"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", MEASURED, *names], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    stage = plans.stage(experiments.experiment(names[0]), *names[1:])
+    stage = planned(experiments.experiment(names[0]), *names[1:])
     assert 0.8 < memory.of_training(stage, 10_000) / int(done.stdout) < 1.1
 
 
 def test_counting_says_nothing():
     code = (
-        "import sys; from hkd import experiments, memory, plans; "
-        "stage = plans.stage(experiments.experiment('fashion-mnist-r14-r8'), 'kd', 'kd'); "
+        "import sys; from hkd.engines import memory; from hkd.paper import experiments; from hkd.stages.stage import planned; "
+        "stage = planned(experiments.experiment('fashion-mnist-r14-r8'), 'kd', 'kd'); "
         "print(memory.of_training(stage, 10_000)); print('after', file=sys.stderr)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "python"), "GLOG_minloglevel": "0"}
@@ -287,7 +283,7 @@ def test_counting_says_nothing():
 RANK = """
 import json, sys
 import caffe
-from hkd import devices
+from hkd.engines import devices
 
 net_file, rank, gpus = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 devices.take_part(rank, gpus)
@@ -300,7 +296,7 @@ for _ in range(3):
 
 def test_the_shares_of_a_batch_are_the_batch(fashion, tmp_path):
     """MNIST's format has no crop and no mirror: image for image the same."""
-    stage = plans.stage(experiments.experiment("fashion-mnist-r14-r8", ["batch=16"]), "baseline", "baseline")
+    stage = planned(experiments.experiment("fashion-mnist-r14-r8", ["batch=16"]), "baseline", "baseline")
     whole = tmp_path / "net.prototxt"
     whole.write_text(prototxt.text(stage.network(fashion, 200), []))
 
@@ -319,7 +315,7 @@ def test_the_shares_of_a_batch_are_the_batch(fashion, tmp_path):
 
 
 def test_a_share_divides_the_training_batch_alone():
-    stage = plans.stage(experiments.experiment("cifar10-r14-r8"), "kd", "kd")
+    stage = planned(experiments.experiment("cifar10-r14-r8"), "kd", "kd")
     network = stage.network("DATA", 10_000)
     divided = parallel.share(network, 4)
     batches = {x.include[0].phase: x.data_param.batch_size for x in divided.layer if x.type == "Data"}

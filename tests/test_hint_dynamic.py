@@ -18,16 +18,21 @@ import pytest
 from caffe import layers as L
 
 from conftest import FASHION, ROOT, command, one_line, read_idx, snakemake
-from hkd import cost, experiments, hint_dynamic, losses, methods, plans, prototxt, snapshots, solvers, surgery
-from hkd.architecture import Architecture
-from hkd.cli import UserError
-from hkd.data import dataset
-from hkd.files import sha256
-from hkd.hint_dynamic.gradient import MetaGradient
-from hkd.hint_dynamic.images import MetaImages
-from hkd.hint_dynamic.optimizer import Optimizer
+from hkd.base.cli import UserError
+from hkd.base.files import sha256
 from hkd.layers import history, meta_network
-from hkd.workflow import INDEXED, Settings, Workflow
+from hkd.networks import losses, prototxt, solvers
+from hkd.paper import experiments, methods
+from hkd.paper.architecture import Architecture
+from hkd.paper.datasets import dataset
+from hkd.results import cost
+from hkd.results.workflow import INDEXED, Settings, Workflow
+from hkd.stages import snapshots, surgery
+from hkd.stages.stage import planned
+from hkd.training import hint_dynamic
+from hkd.training.hint_dynamic.gradient import MetaGradient
+from hkd.training.hint_dynamic.images import MetaImages
+from hkd.training.hint_dynamic.optimizer import Optimizer
 from test_data_layer import data_net
 from test_losses import build, central_differences, softmax, total
 
@@ -253,7 +258,7 @@ def test_what_the_layer_does_not_know_is_refused(tmp_path, change):
 
 
 def network(method="hint-dynamic", name="cifar10-r26-r14", *changes):
-    return plans.stage(experiments.experiment(name, changes), method, "dynamic").network("DATA", 10_000)
+    return planned(experiments.experiment(name, changes), method, "dynamic").network("DATA", 10_000)
 
 
 def test_the_index_is_read_behind_the_images_in_training_alone():
@@ -302,9 +307,7 @@ def test_hints_regressors_and_controls():
 def test_every_setting_of_it_is_in_the_digest_and_of_no_other_stage():
     e = experiments.experiment("cifar10-r14-r8")
     other = experiments.experiment("cifar10-r14-r8", ("dynamic_every=7",))
-    dynamic, kd = (
-        [plans.stage(x, *words) for x in (e, other)] for words in (("hint-dynamic", "dynamic"), ("kd", "kd"))
-    )
+    dynamic, kd = ([planned(x, *words) for x in (e, other)] for words in (("hint-dynamic", "dynamic"), ("kd", "kd")))
     assert dynamic[1].beside["dynamic_every"] == 7 and not kd[0].beside
     assert dynamic[0].name == "r14-r8-hint-dynamic-net1" and dynamic[1].name.endswith("+dynamic_every=7")
     assert kd[0].name == kd[1].name
@@ -313,8 +316,8 @@ def test_every_setting_of_it_is_in_the_digest_and_of_no_other_stage():
 
 def test_what_it_costs_beside_kd():
     e = experiments.experiment("cifar10-r14-r8")
-    kd = cost.of_iteration(plans.stage(e, "kd", "kd"))
-    learned, equal = (cost.of_iteration(plans.stage(e, f"hint-dynamic{x}", "dynamic")) for x in ("", "-equal"))
+    kd = cost.of_iteration(planned(e, "kd", "kd"))
+    learned, equal = (cost.of_iteration(planned(e, f"hint-dynamic{x}", "dynamic")) for x in ("", "-equal"))
     assert equal == kd
     student = cost.multiply_adds(e.student, e.facts, classes=10)
     assert learned - kd == student * (5 * 128 + 3 * 100) // 5
@@ -336,7 +339,7 @@ def meta_gradient(*changes):
     caffe.set_random_seed(1)
     e = experiments.experiment("fashion-mnist-r14-r8", ("batch=12", "dynamic_batch=30", "dynamic_hidden=9", *changes))
     e = replace(e, teacher=Architecture(8, 3), student=Architecture(8, 2 if not changes else 3))
-    network = plans.stage(e, "hint-dynamic", "dynamic").network("DATA", 100)
+    network = planned(e, "hint-dynamic", "dynamic").network("DATA", 100)
     net = prototxt.built(network, e.facts, caffe.TRAIN)
     net.blobs["data"].data[...], net.blobs["label"].data[...] = fashion_images(0, 12)
     for name, blobs in net.params.items():
@@ -423,7 +426,7 @@ def test_meta_images_are_what_a_test_would_show_of_training_images(colour, tmp_p
 
 
 def plans_manifest(folder):
-    from hkd.data import read_manifest
+    from hkd.paper.datasets import read_manifest
 
     return read_manifest(folder, dataset("cifar10"))
 
@@ -596,7 +599,7 @@ def test_a_data_set_without_the_index_is_refused_with_the_command_that_adds_it(f
 
 
 def test_other_engines_and_several_gpus_are_refused():
-    stage = plans.stage(experiments.experiment("cifar10-r14-r8"), "hint-dynamic", "dynamic")
+    stage = planned(experiments.experiment("cifar10-r14-r8"), "hint-dynamic", "dynamic")
     with pytest.raises(UserError, match=r"method hint-dynamic needs Caffe, not --engine torch"):
         hint_dynamic.check(stage, "torch", ())
     with pytest.raises(UserError, match=r"one GPU or the CPU.*--gpu N"):
@@ -654,7 +657,7 @@ def test_more_meta_images_than_the_data_set_has_are_refused(indexed, tmp_path):
 def test_the_workflow_asks_for_the_index_where_a_stage_reads_it():
     jobs = Workflow(Settings())
     e = experiments.experiment("cifar10-r14-r8")
-    stages = [plans.stage(e, method, kind) for method, kind in (("hint-dynamic", "dynamic"), ("kd", "kd"))]
+    stages = [planned(e, method, kind) for method, kind in (("hint-dynamic", "dynamic"), ("kd", "kd"))]
     jobs.stages = {jobs.folder(stage): stage for stage in stages}
     with_index, without = (jobs.inputs(jobs.folder(stage)) for stage in stages)
     assert f"data/cifar10/{INDEXED}" in with_index and not any(INDEXED in path for path in without)

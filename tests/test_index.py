@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, command, one_line, write_fashion
-from hkd import data
-from hkd.cli import UserError
+from hkd.base.cli import UserError
+from hkd.paper import datasets
 from test_data_layer import read_lmdb
 from test_make_lmdb import TOOL, build, manifest
 
@@ -104,22 +104,22 @@ def test_folders_can_be_entered_by_their_owner(colour_indexed):
 
 
 def test_a_network_that_asks_for_it_is_told_how_to_get_it(colour, colour_indexed, fashion_source, tmp_path):
-    facts = data.dataset("cifar10")
-    data.require_index(data.read_manifest(colour_indexed, facts), facts)
-    found = data.read_manifest(colour, facts)
+    facts = datasets.dataset("cifar10")
+    datasets.require_index(datasets.read_manifest(colour_indexed, facts), facts)
+    found = datasets.read_manifest(colour, facts)
     assert not found.indexed
     with pytest.raises(UserError) as refused:
-        data.require_index(found, facts)
+        datasets.require_index(found, facts)
     assert str(refused.value) == (
         f"{colour} has no index of its training images: python data_tools/make_lmdb.py --dataset cifar10 --index --out {colour}"
     )
-    out, facts = tmp_path / "out", data.dataset("fashion-mnist")
+    out, facts = tmp_path / "out", datasets.dataset("fashion-mnist")
     build("fashion-mnist", fashion_source, out, "--seed", 5, check=0)
     with pytest.raises(UserError) as refused:
-        data.require_index(data.read_manifest(out, facts), facts)
+        datasets.require_index(datasets.read_manifest(out, facts), facts)
     said = str(refused.value).partition("python ")[2].split()
     command(*said, check=0)
-    data.require_index(data.read_manifest(out, facts), facts)
+    datasets.require_index(datasets.read_manifest(out, facts), facts)
 
 
 def test_other_images_than_those_it_was_built_from(colour, colour_source, copy, tmp_path):
@@ -156,11 +156,11 @@ def test_a_source_that_has_gone(fashion_source, tmp_path):
 
 def test_an_index_that_is_missing_or_not_whole(colour_indexed, tmp_path):
     copy = shutil.copytree(colour_indexed, tmp_path / "copy")
-    facts = data.dataset("cifar10")
+    facts = datasets.dataset("cifar10")
     with (copy / INDEX).open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(UserError, match=r"train_index_lmdb/data.mdb is missing or not as make_lmdb.py wrote it"):
-        data.read_manifest(copy, facts)
+        datasets.read_manifest(copy, facts)
     shutil.rmtree(copy / "train_index_lmdb")
     one_line(add_index("cifar10", copy), "train_index_lmdb/data.mdb is missing")
 
@@ -170,7 +170,7 @@ def test_a_kill_leaves_the_data_set_without_it_or_with_it(tmp_path, number):
     source = write_fashion(tmp_path / "s", 8_000, 100)
     plain = tmp_path / "plain"
     build("fashion-mnist", source, plain, check=0)
-    out, facts = tmp_path / "out", data.dataset("fashion-mnist")
+    out, facts = tmp_path / "out", datasets.dataset("fashion-mnist")
     words = [sys.executable, str(ROOT / TOOL), "--dataset", "fashion-mnist", "--index", "--out", str(out)]
     shutil.copytree(plain, out)
     begin = time.monotonic()
@@ -184,9 +184,9 @@ def test_a_kill_leaves_the_data_set_without_it_or_with_it(tmp_path, number):
         time.sleep(whole * share)
         process.send_signal(number)
         process.wait()
-        found = data.read_manifest(out, facts)
+        found = datasets.read_manifest(out, facts)
         without += not found.indexed
-        for file in data.FILES:
+        for file in datasets.FILES:
             assert (out / file).read_bytes() == (plain / file).read_bytes()
         if found.indexed:
             assert sorted(read_lmdb(out / "train_index_lmdb")[1]) == list(range(8_000))
@@ -194,13 +194,13 @@ def test_a_kill_leaves_the_data_set_without_it_or_with_it(tmp_path, number):
             assert manifest(out) == manifest(plain)
     assert without
     assert subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0
-    assert data.read_manifest(out, facts).indexed and not list(tmp_path.glob(".out*"))
+    assert datasets.read_manifest(out, facts).indexed and not list(tmp_path.glob(".out*"))
 
 
 def test_what_a_kill_before_the_manifest_left_is_replaced(colour_indexed, copy):
     (copy / "train_index_lmdb").mkdir()
     (copy / INDEX).write_bytes(b"half of it")
-    assert not data.read_manifest(copy, data.dataset("cifar10")).indexed
+    assert not datasets.read_manifest(copy, datasets.dataset("cifar10")).indexed
     assert add_index("cifar10", copy).returncode == 0
     assert (copy / INDEX).read_bytes() == (colour_indexed / INDEX).read_bytes()
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from caffe import layers as L
 
-from hkd import losses
+from hkd.networks import losses
 
 TAU, WEIGHT, CLASSES = 3.0, 5.0, 4
 

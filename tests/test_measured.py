@@ -8,10 +8,11 @@ import shutil
 import pytest
 
 from conftest import ROOT, command, one_line
-from hkd import measured, records
+from hkd.results.collected import KEPT
+from hkd.stages import records
 
 MAKE = "python/make_tables.py"
-KEPT = ROOT / "results/measured"
+MEASURED = ROOT / "results/measured"
 SECTION = (ROOT / "README.md").read_text().split("\n## Measured\n")[1].split("\n## ")[0]
 
 
@@ -37,16 +38,16 @@ def collected(paper_runs, tmp_path_factory):
 
 
 def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):
-    shutil.copytree(KEPT / "records", tmp_path / "records")
+    shutil.copytree(MEASURED / "records", tmp_path / "records")
     command(MAKE, "--measured", tmp_path, check=0)
-    made, kept = ({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} for folder in (tmp_path, KEPT))
+    made, kept = ({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} for folder in (tmp_path, MEASURED))
     assert list(made) and sorted(made) == sorted(kept)
     assert [name for name in made if made[name] != kept[name]] == []
 
 
 def test_only_records_and_logs_are_kept():
-    names = {path.name for path in (KEPT / "records").rglob("*") if path.is_file()}
-    assert names == set(measured.KEPT)
+    names = {path.name for path in (MEASURED / "records").rglob("*") if path.is_file()}
+    assert names == set(KEPT)
 
 
 def test_the_tables_shown_in_the_readme_are_those_that_are_kept():
@@ -60,7 +61,7 @@ def test_the_tables_shown_in_the_readme_are_those_that_are_kept():
 
 
 def test_every_measured_number_in_the_readmes_words_is_in_a_table_that_is_kept():
-    kept = {n for path in KEPT.glob("*.md") for n in re.findall(r"\d+\.\d+", path.read_text())}
+    kept = {n for path in MEASURED.glob("*.md") for n in re.findall(r"\d+\.\d+", path.read_text())}
     words = [line for line in SECTION.splitlines() if not line.startswith(("|", "!["))]
     said = re.findall(r"\d+\.\d+", " ".join(words))
     assert said and [n for n in said if n not in kept] == []

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import strategies
 
 from conftest import ROOT, command, one_line
-from hkd import records
-from hkd.files import sha256
+from hkd.base.files import sha256
+from hkd.stages import records
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
 
@@ -181,7 +181,7 @@ class TestMemo:
     def test_a_disk_that_fills_up_later_stops_the_keeping_in_one_line(self, tmp_path):
         script = (
             "import resource, sys, numpy as np; sys.path.insert(0, 'python');"
-            "from hkd.torch_engine.memo import Memo;"
+            "from hkd.engines.torch.memo import Memo;"
             "m = Memo(sys.argv[1], {}, 1000, (10,), np.float32, print);"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
             "give = lambda places: np.ones((len(places), 10), np.float32);"
@@ -200,6 +200,7 @@ class TestMemo:
         assert np.array_equal(made.answers(slots, lambda places: rows(slots[places])), rows(slots))
         assert made.kept == 5
 
+    @hypothesis.settings(deadline=None)  # a disk is as slow as it is
     @hypothesis.given(
         strategies.lists(strategies.lists(strategies.integers(0, 999), min_size=1, max_size=40), max_size=6)
     )
@@ -222,7 +223,7 @@ def rows(slots):
 
 
 def memo_of(*arguments):
-    from hkd.torch_engine.memo import Memo
+    from hkd.engines.torch.memo import Memo
 
     return Memo(*arguments)
 

@@ -4,16 +4,20 @@ import caffe
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, generated, losses, networks, plans, prototxt
+from hkd.networks import deploy, hint, kd, losses, prototxt
+from hkd.networks.feed import Feed
+from hkd.paper import experiments
+from hkd.stages import committed
+from hkd.stages.stage import planned
 
 TRAIN, TEST = caffe.TRAIN, caffe.TEST
 
 
 def every_stage():
     for experiment in experiments.EXPERIMENTS.values():
-        yield from generated.stages(experiment)
+        yield from committed.stages(experiment)
     for name in ("cifar10-r14-r8", "cifar10-r26w32-r14", "mnist-r32-r8"):
-        yield plans.stage(experiments.experiment(name), "hint-dynamic", "dynamic")
+        yield planned(experiments.experiment(name), "hint-dynamic", "dynamic")
 
 
 def network(stage):
@@ -34,7 +38,7 @@ class TestEveryNetwork:
         for layer in network(stage).layer:
             if not layer.name.startswith("teacher/"):
                 # The meta-weight network learns by the driver's meta step, not by the solver.
-                not_the_solvers = layer.name == networks.WEIGHTS or layer.name.startswith(losses.COUNTED)
+                not_the_solvers = layer.name == losses.WEIGHTS or layer.name.startswith(losses.COUNTED)
                 assert not_the_solvers or not any(p.lr_mult == 0 for p in layer.param)
                 continue
             if layer.type == "BatchNorm":
@@ -72,7 +76,7 @@ class TestEveryNetwork:
     def test_the_student_has_the_same_names_everywhere(self, stage):
         experiment = stage.experiment
         architecture = experiment.teacher if stage.kind == "teacher" else experiment.student
-        whole = {x.name for x in networks.deploy(experiment, architecture).layer if x.type == "Convolution"}
+        whole = {x.name for x in deploy.network(experiment, architecture).layer if x.type == "Convolution"}
         own = {x.name for x in network(stage).layer if x.type == "Convolution"}
         own = {name for name in own if not name.startswith(("teacher/", "regressor"))}
         assert own <= whole
@@ -89,13 +93,13 @@ class TestEveryNetwork:
         assert stage.file_stem.endswith(f"-{stage.iterations}" if rest else f"-{thousands}k")
 
 
-FEED = networks.Feed("D", 128, 100)
+FEED = Feed("D", 128, 100)
 
 
 def test_hints_join_the_ends_of_the_stacks():
     e = experiments.experiment("cifar10-r26-r14")
     for step in (1, 2, 3):
-        loss = networks.hint(e, (step,), FEED).layer[-1]
+        loss = hint.network(e, (step,), FEED).layer[-1]
         assert loss.type == "EuclideanLoss" and list(loss.loss_weight) == [1]
         assert list(loss.bottom) == [f"stack{step}/block2/sum", f"teacher/stack{step}/block4/sum"]
 
@@ -106,7 +110,7 @@ class TestHintLayersElsewhere:
     PLACES = ("hint_layers=1.2,2.3,3.end", "guided_layers=1.1,2.1,3.1")
 
     def losses(self, *changes, pairs=(1, 2, 3)):
-        net = networks.hint(experiments.experiment("cifar10-r26-r14", (*self.PLACES, *changes)), pairs, FEED)
+        net = hint.network(experiments.experiment("cifar10-r26-r14", (*self.PLACES, *changes)), pairs, FEED)
         return net, {x.name: list(x.bottom) for x in net.layer if x.type == "EuclideanLoss"}
 
     def test_a_loss_joins_the_modules_that_were_named(self):
@@ -139,7 +143,7 @@ class TestHintLayersElsewhere:
         for relu in ("after", "before"):
             e = experiments.experiment("cifar10-r14-r8", (f"hint_relu={relu}", "guided_layers=1.1,2.1,3.1"))
             path = tmp_path / f"{relu}.prototxt"
-            path.write_text(prototxt.text(networks.hint(e, (1, 2), networks.Feed(str(colour), 8, 8)), []))
+            path.write_text(prototxt.text(hint.network(e, (1, 2), Feed(str(colour), 8, 8)), []))
             net = caffe.Net(str(path), TEST)
             net.forward()
             least[relu] = [float(net.blobs[f"stack{i}/block1/sum"].data.min()) for i in (1, 2)]
@@ -147,20 +151,20 @@ class TestHintLayersElsewhere:
 
     def test_a_regressor_goes_by_the_stack_not_by_the_pair(self):
         e = experiments.experiment("cifar10-r26w32-r14", ("hint_layers=1.1,1.2,3.4", "guided_layers=1.1,1.2,3.2"))
-        net = networks.hint(e, (1, 2, 3), FEED)
+        net = hint.network(e, (1, 2, 3), FEED)
         found = {x.name: x.convolution_param.num_output for x in net.layer if x.name.startswith("regressor")}
         assert found == {"regressor1": 32, "regressor2": 32, "regressor3": 128}
 
 
 def test_the_concurrent_hints_are_a_mean():
     """Equation (7): 1 / 2N of the sum over N pairs, and EuclideanLoss halves by itself."""
-    net = networks.hint(experiments.experiment("cifar10-r26-r14"), (1, 2, 3), FEED)
+    net = hint.network(experiments.experiment("cifar10-r26-r14"), (1, 2, 3), FEED)
     found = {x.name: x.loss_weight[0] for x in net.layer if x.type == "EuclideanLoss"}
     assert found == pytest.approx({f"hint{i}": 1 / 3 for i in (1, 2, 3)})
 
 
 def test_the_regressor_is_1x1_gaussian_and_without_bias():
-    net = networks.hint(experiments.experiment("cifar10-r26w32-r14"), (2,), FEED)
+    net = hint.network(experiments.experiment("cifar10-r26w32-r14"), (2,), FEED)
     layer = next(x for x in net.layer if x.name == "regressor2")
     p = layer.convolution_param
     assert (p.num_output, list(p.kernel_size), p.bias_term) == (64, [1], False)
@@ -174,28 +178,28 @@ def test_the_regressor_is_1x1_gaussian_and_without_bias():
 )
 def test_the_weight_of_the_softened_term(changes, weight):
     e = experiments.experiment("cifar10-r26-r14", changes)
-    net = networks.kd(e, FEED, e.lambda_kd)
+    net = kd.network(e, FEED, e.lambda_kd)
     losses = {x.name: x.loss_weight[0] for x in net.layer if x.loss_weight}
     assert losses == {"hard": 1, "soft": weight}
 
 
 def test_sl_resnet_with_kd_has_a_weight_of_its_own():
     for name, weight in (("mnist-r32-r8", 3), ("cifar10-r14-r8", 5)):
-        net = plans.stage(experiments.experiment(name), "sl-resnet-kd", "kd").network("D", 10_000)
+        net = planned(experiments.experiment(name), "sl-resnet-kd", "kd").network("D", 10_000)
         assert {x.name: x.loss_weight[0] for x in net.layer if x.loss_weight} == {"hard": 1, "soft": weight}
 
 
 def test_the_hard_term_is_softened_only_if_told_to():
     for changes, bottom in (([], "fc"), (["hard_tau=3"], "hard/logits")):
         e = experiments.experiment("cifar10-r26-r14", changes)
-        net = networks.kd(e, FEED, e.lambda_kd)
+        net = kd.network(e, FEED, e.lambda_kd)
         assert next(x for x in net.layer if x.name == "hard").bottom[0] == bottom
 
 
 WITH_A_TEACHER = [
     stage
     for name in ("cifar10-r14-r8", "fashion-mnist-r14-r8", "cifar10-r26w32-r14")
-    for stage in generated.stages(experiments.experiment(name, ["batch=10"]))
+    for stage in committed.stages(experiments.experiment(name, ["batch=10"]))
     if stage.part.needs_teacher
 ]
 
@@ -220,7 +224,7 @@ def test_the_teacher_gets_no_backward_pass(stage, fashion, colour, tmp_path):
 
 
 def test_prototxt_survives_a_round_trip():
-    stage = plans.stage(experiments.experiment("cifar10-r26-r14"), "layerwise", "kd")
+    stage = planned(experiments.experiment("cifar10-r26-r14"), "layerwise", "kd")
     net = network(stage)
     assert prototxt.parse(prototxt.text(net, stage.header())) == net
     assert isinstance(net, caffe_pb2.NetParameter)

@@ -10,7 +10,9 @@ import pytest
 from scipy.io import loadmat
 
 from conftest import command, few_of_tiny_imagenet, official, write_svhn, write_zip
-from hkd import data, experiments, methods, networks, plans, prototxt
+from hkd.networks import deploy, prototxt
+from hkd.paper import datasets, experiments, methods
+from hkd.stages.stage import lineage, planned
 from test_fsp import weights
 
 RUN = "python/run_stage.py"
@@ -47,7 +49,7 @@ def real_tiny_imagenet(tmp_path_factory):
 def test_caffe_builds_every_network_of_its_size(dataset, method):
     e = experiments.named(NAMES[dataset])
     last = methods.METHODS[method][-1]
-    for stage in plans.lineage(plans.stage(e, method, last.kind)):
+    for stage in lineage(planned(e, method, last.kind)):
         shapes = prototxt.parameter_shapes(stage.network("DATA", e.facts.test_images), e.facts)
         if stage.part.classifies:
             width = stage.learner.widths[stage.learner_end[0] - 1]
@@ -59,7 +61,7 @@ def test_caffe_builds_every_network_of_its_size(dataset, method):
 def test_the_maps_halve_and_global_pooling_takes_any_size(dataset, sizes, shortcut, tmp_path):
     e = experiments.experiment(NAMES[dataset], [f"shortcut={shortcut}"])
     path = tmp_path / "net.prototxt"
-    path.write_text(prototxt.text(networks.deploy(e, e.student), []))
+    path.write_text(prototxt.text(deploy.network(e, e.student), []))
     net = caffe.Net(str(path), caffe.TEST)
     net.blobs["data"].data[...] = np.random.default_rng(1).normal(size=net.blobs["data"].data.shape)
     net.forward()
@@ -91,7 +93,7 @@ def test_methods_trained_on_real_images(dataset, request, tmp_path):
     records = [json.loads(path.read_text()) for path in tmp_path.glob("*/*/*/record.json")]
     assert len(records) == len({r["stage"] for r in records}) == 1 + 1 + 4 + 2 + 4
     assert all(np.isfinite(r["test_loss"]) and not r["official_data"] for r in records)
-    facts = data.dataset(dataset)
+    facts = datasets.dataset(dataset)
     for path in tmp_path.glob("*/*/*-net1*/final.caffemodel"):
         assert weights(path)["fc"].shape == (
             facts.classes * (1 + experiments.named(NAMES[dataset]).student.widths[-1]),
@@ -101,10 +103,10 @@ def test_methods_trained_on_real_images(dataset, request, tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
 @pytest.mark.parametrize(("method", "kind", "step"), [("kd", "kd", None), ("dense-flow", "fsp", 3)])
 def test_the_torch_engine_gives_caffes_numbers_at_64_pixels(method, kind, step, tiny_imagenet):
-    from hkd import parity
+    from hkd.engines import parity
 
     e = experiments.experiment("tiny-imagenet-r14-r8", ["batch=2"])
     found = parity.compare(
-        plans.stage(e, method, kind, step), tiny_imagenet, data.read_manifest(tiny_imagenet, e.facts), iterations=1
+        planned(e, method, kind, step), tiny_imagenet, datasets.read_manifest(tiny_imagenet, e.facts), iterations=1
     )
     assert found and not [d for d in found if not d.passes]

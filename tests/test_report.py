@@ -7,9 +7,12 @@ import shutil
 import pytest
 
 from conftest import ROOT, command
-from hkd import drawing, experiments, generated, plans, report, targets
-from hkd.cli import UserError
-from hkd.rows import TITLES
+from hkd.base.cli import UserError
+from hkd.paper import experiments
+from hkd.results import network_drawing, report, targets
+from hkd.results.rows import TITLES
+from hkd.stages import committed
+from hkd.stages.stage import planned
 
 KEPT = ROOT / "build/report"
 
@@ -110,7 +113,7 @@ def test_on_a_phone_nothing_sticks_out(browser, page):
 
 
 def test_without_colours_curves_and_bars_are_told_apart():
-    from hkd import figures
+    from hkd.results import figures
 
     assert len(set(map(str, figures.STYLES))) >= len(TITLES) <= len(set(figures.HATCHES))
 
@@ -124,30 +127,30 @@ def test_an_empty_folder_of_runs_makes_a_page_of_dashes(tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar10-r26w32-r14", "mnist-r32-r8"])
 def test_a_drawing_has_every_module_and_loss(name):
-    for stage in generated.stages(experiments.experiment(name)):
+    for stage in committed.stages(experiments.experiment(name)):
         network = stage.network("data", 10_000)
-        source = drawing.dot(network).source
+        source = network_drawing.dot(network).source
         for layer in network.layer:
             if layer.loss_weight:
                 assert f"{layer.type}, weight {layer.loss_weight[0]:g}" in source
-        modules = {drawing._box(x.name) for x in network.layer if "stack" in x.name}
+        modules = {network_drawing._box(x.name) for x in network.layer if "stack" in x.name}
         assert all(module in source for module in modules)
         assert ("dashed" in source) == stage.part.needs_teacher
 
 
 def test_a_drawing_does_not_depend_on_the_fonts_of_a_machine(monkeypatch, tmp_path):
-    network = plans.stage(experiments.experiment("cifar10-r14-r8"), "layerwise", "kd").network("data", 10_000)
-    before = drawing.svg(network)
+    network = planned(experiments.experiment("cifar10-r14-r8"), "layerwise", "kd").network("data", 10_000)
+    before = network_drawing.svg(network)
     (tmp_path / "none.conf").write_text("<fontconfig></fontconfig>")
     monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "none.conf"))
-    assert drawing.svg(network) == before
+    assert network_drawing.svg(network) == before
 
 
 def test_without_graphviz_it_says_what_to_install(monkeypatch):
-    stage = next(generated.stages(experiments.experiment("mnist-r32-r8")))
+    stage = next(committed.stages(experiments.experiment("mnist-r32-r8")))
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UserError, match="Debian package graphviz"):
-        drawing.svg(stage.network("data", 10_000))
+        network_drawing.svg(stage.network("data", 10_000))
 
 
 def test_what_is_not_html_is_escaped():

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hkd import experiments, networks, prototxt
-from hkd.architecture import Architecture
-from hkd.cli import UserError
+from hkd.base.cli import UserError
+from hkd.networks import deploy, prototxt
+from hkd.paper import experiments
+from hkd.paper.architecture import Architecture
 
 BN = ("bn", "projection_bn")
 
@@ -19,7 +20,7 @@ def count(architecture, dataset="cifar10", shortcut="A"):
     experiment = experiments.experiment(name, [f"shortcut={shortcut}"])
     if dataset == "cifar100":
         experiment = experiments.replace(experiment, dataset="cifar100")
-    shapes = prototxt.parameter_shapes(networks.deploy(experiment, architecture), experiment.facts)
+    shapes = prototxt.parameter_shapes(deploy.network(experiment, architecture), experiment.facts)
     learned = {k: v for k, v in shapes.items() if not k.split("/")[-1].startswith(BN)}
     return sum(int(np.prod(shape)) for blobs in learned.values() for shape in blobs)
 
@@ -63,7 +64,7 @@ def test_option_a_is_every_second_pixel_and_zeros(tmp_path):
     """The shortcut blob of a real network against NumPy."""
     experiment = experiments.experiment("cifar10-r14-r8")
     path = tmp_path / "net.prototxt"
-    path.write_text(prototxt.text(networks.deploy(experiment, Architecture(8)), []))
+    path.write_text(prototxt.text(deploy.network(experiment, Architecture(8)), []))
     net = caffe.Net(str(path), caffe.TEST)
     for name, blobs in net.params.items():
         if name.split("/")[-1].startswith("bn"):
@@ -80,7 +81,7 @@ def test_the_gradient_of_option_a_goes_back_to_every_second_pixel(tmp_path):
     """On even maps of both data sets' sizes and on an odd one; nothing is written beside them."""
     from caffe import layers as L
 
-    from hkd.resnet import Style, option_a
+    from hkd.networks.resnet import Style, option_a
 
     for size in (28, 32, 7):
         n = caffe.NetSpec()
@@ -103,14 +104,14 @@ def test_the_gradient_of_option_a_goes_back_to_every_second_pixel(tmp_path):
 def test_no_layer_takes_the_maximum_of_an_empty_window():
     """Caffe's MAX pooling writes out of bounds there, and where it meets NaN."""
     for experiment in experiments.EXPERIMENTS.values():
-        for layer in networks.deploy(experiment, experiment.student).layer:
+        for layer in deploy.network(experiment, experiment.student).layer:
             assert layer.type != "Pooling" or layer.pooling_param.pool == layer.pooling_param.AVE
 
 
 def test_the_shapes_of_the_stacks(tmp_path):
     experiment = experiments.experiment("cifar10-r26-r14")
     path = tmp_path / "net.prototxt"
-    path.write_text(prototxt.text(networks.deploy(experiment, experiment.student), []))
+    path.write_text(prototxt.text(deploy.network(experiment, experiment.student), []))
     net = caffe.Net(str(path), caffe.TEST)
     shapes = [net.blobs[f"stack{i}/block2/sum"].data.shape[1:] for i in (1, 2, 3)]
     assert shapes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]

@@ -9,7 +9,8 @@ import pytest
 
 import bench_engines
 from conftest import ROOT, command, needs_compiler
-from hkd import solvers, surgery
+from hkd.networks import solvers
+from hkd.stages import surgery
 
 OURS = Path(sys.executable).with_name("caffe")
 pytestmark = pytest.mark.slow

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 
-from hkd import experiments, networks, plans, prototxt, resnet, surgery
-from hkd.architecture import Architecture
-from hkd.cli import UserError
-from hkd.surgery import Source
+from hkd.base.cli import UserError
+from hkd.networks import plain, prototxt, resnet
+from hkd.networks.feed import Feed
+from hkd.paper import experiments
+from hkd.paper.architecture import Architecture
+from hkd.stages import surgery
+from hkd.stages.stage import planned
+from hkd.stages.surgery import Source
 
 E = experiments.experiment("cifar10-r14-r8")
 
@@ -30,11 +34,11 @@ def weights(path, network, facts=E.facts, prefix=""):
 
 @pytest.fixture
 def teacher(tmp_path):
-    return weights(tmp_path / "teacher.caffemodel", networks.plain(E, E.teacher, networks.Feed("D", 1, 1)))
+    return weights(tmp_path / "teacher.caffemodel", plain.network(E, E.teacher, Feed("D", 1, 1)))
 
 
 def stage(kind, step=None, method="layerwise"):
-    return plans.stage(E, method, kind, step)
+    return planned(E, method, kind, step)
 
 
 def transplant(target, teacher, student=None):
@@ -96,7 +100,7 @@ def test_the_growing_networks_get_a_classifier_of_their_own_at_every_step(tmp_pa
 def test_the_last_growing_network_may_keep_its_classifier(tmp_path, teacher):
     kept = replace(experiments.experiment("cifar10-r14-r8"), sl_fc="kept")
     grown = weights(tmp_path / "grow3.caffemodel", stage("grow", 3, "sl-resnet").network("D", 100))
-    finetune, kd = (plans.stage(kept, *x) for x in (("sl-resnet", "finetune"), ("sl-resnet-kd", "kd")))
+    finetune, kd = (planned(kept, *x) for x in (("sl-resnet", "finetune"), ("sl-resnet-kd", "kd")))
     _, report = transplant(finetune, teacher, grown)
     assert not report.fresh and not report.dropped and "fc" in report.copied
     _, report = transplant(kd, teacher, grown)
@@ -113,8 +117,8 @@ def test_after_one_middle_pair_the_third_stack_is_left_to_its_fillers(tmp_path, 
 
 def test_a_regressor_is_dropped_after_its_step(tmp_path):
     e = experiments.experiment("cifar10-r26w32-r14")
-    teacher = weights(tmp_path / "t.caffemodel", networks.plain(e, e.teacher, networks.Feed("D", 1, 1)))
-    first, second = (plans.stage(e, "layerwise", "hint", step) for step in (1, 2))
+    teacher = weights(tmp_path / "t.caffemodel", plain.network(e, e.teacher, Feed("D", 1, 1)))
+    first, second = (planned(e, "layerwise", "hint", step) for step in (1, 2))
     _, report = transplant(first, teacher)
     assert "regressor1" in report.fresh
     student = weights(tmp_path / "hint1.caffemodel", first.network("D", 100))
@@ -163,7 +167,7 @@ def test_what_was_not_declared_is_an_error_that_names_the_layer(teacher, change,
 
 def test_a_student_of_another_width_is_refused_by_shape(tmp_path):
     wide = experiments.replace(E, teacher=Architecture(14, 32))
-    path = weights(tmp_path / "w.caffemodel", networks.plain(wide, wide.teacher, networks.Feed("D", 1, 1)))
+    path = weights(tmp_path / "w.caffemodel", plain.network(wide, wide.teacher, Feed("D", 1, 1)))
     with pytest.raises(UserError, match="layer conv1 is 32x3x3x3"):
         transplant(stage("hint", 1), path)
 

@@ -18,12 +18,12 @@ from scipy.io import loadmat, savemat
 
 import svhn
 from conftest import ROOT, official, one_line, write_svhn
-from hkd import data
-from hkd.cli import UserError
+from hkd.base.cli import UserError
+from hkd.paper import datasets
 from test_data_layer import read_lmdb, read_mean
 from test_make_lmdb import FASHION, TOOL, build, cut, manifest, nothing_left
 
-FACTS = data.dataset("svhn")
+FACTS = datasets.dataset("svhn")
 
 
 @pytest.fixture(scope="session")

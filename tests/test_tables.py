@@ -13,7 +13,12 @@ import pytest
 from scipy import stats
 
 from conftest import ROOT, command, one_line
-from hkd import cells, claims, cost, experiments, figures, networks, paper, plans, prototxt, records, tables, targets
+from hkd.networks import deploy, prototxt
+from hkd.paper import experiments, stated
+from hkd.results import claims, cost, figures, tables, targets
+from hkd.results.runs import Runs
+from hkd.stages import records
+from hkd.stages.stage import planned
 
 MAKE = "python/make_tables.py"
 RUN = "python/run_stage.py"
@@ -22,7 +27,7 @@ PAPERS = [target for name, target in targets.TARGETS.items() if name not in targ
 
 @pytest.fixture(scope="module")
 def runs(paper_runs):
-    return cells.Runs(paper_runs[0] / "runs")
+    return Runs(paper_runs[0] / "runs")
 
 
 @pytest.fixture
@@ -75,16 +80,16 @@ def test_every_experiment_of_the_paper_has_a_table_or_figure():
         assert all(re.search(rf"\b{n}\b", " ".join(t.label for t in targets.TARGETS.values())) for n in named)
 
 
-def test_no_number_of_the_paper_stands_outside_paper_py():
+def test_no_number_of_the_paper_stands_outside_stated_py():
     numbers = {
-        f"{x}" for t in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_5, paper.TABLE_6) for v in t.values() for x in v
+        f"{x}" for t in (stated.TABLE_1, stated.TABLE_2, stated.TABLE_5, stated.TABLE_6) for v in t.values() for x in v
     }
-    nets = (*paper.FSP_TABLE_1.values(), *paper.FSP_TABLE_2.values())
+    nets = (*stated.FSP_TABLE_1.values(), *stated.FSP_TABLE_2.values())
     numbers |= {f"{x}" for row in nets for x in (*row.Pc, row.ensemble)}
-    numbers |= {f"{x}" for t in (paper.FSP_TABLE_3, paper.FSP_TABLE_4) for x in t.values()}
-    numbers |= {f"{x}" for x in paper.BASELINE_PC.values()} | {f"{x}" for x in paper.FIGURE_10.values()}
+    numbers |= {f"{x}" for t in (stated.FSP_TABLE_3, stated.FSP_TABLE_4) for x in t.values()}
+    numbers |= {f"{x}" for x in stated.BASELINE_PC.values()} | {f"{x}" for x in stated.FIGURE_10.values()}
     for path in (ROOT / "python").rglob("*.py"):
-        if path.name != "paper.py":
+        if path.name != "stated.py":
             assert not {n for n in re.findall(r"\b\d\d\.\d\d\b", path.read_text()) if n in numbers}, path
 
 
@@ -146,7 +151,7 @@ class TestTables:
                 other = stage(copy, f"{pattern}{net}*", "mnist")
                 digests = records.read_record(other)["digests"] | {records.FINAL: first["digests"][records.FINAL]}
                 rewrite(other, digests=digests)
-        found = tables.lines(targets.TARGETS["table4"], cells.Runs(copy))
+        found = tables.lines(targets.TARGETS["table4"], Runs(copy))
         best = tables.proposed(found)
         kd, sl = (next(x for x in found if x.row.method == method) for method in ("kd", "sl-resnet"))
         assert sl.repeated and not kd.repeated and tables.p_value(best, kd) is not None
@@ -384,7 +389,7 @@ class TestCost:
         e = experiments.experiment(name)
         for architecture in (e.teacher, e.student):
             path = tmp_path / "net.prototxt"
-            path.write_text(prototxt.text(networks.deploy(e, architecture), []))
+            path.write_text(prototxt.text(deploy.network(e, architecture), []))
             net = caffe.Net(str(path), caffe.TEST)
             expected = 0
             for layer, blobs in net.params.items():
@@ -398,9 +403,9 @@ class TestCost:
     def test_a_teacher_inside_costs_its_forward_pass_once(self):
         e = experiments.experiment("cifar10-r26-r14")
         teacher, student = (cost.multiply_adds(a, e.facts, classes=10) for a in (e.teacher, e.student))
-        assert cost.of_iteration(plans.stage(e, "kd", "kd")) == 128 * (teacher + 3 * student)
-        assert cost.of_iteration(plans.stage(e, "", "teacher")) == 128 * 3 * teacher
-        step1 = cost.of_iteration(plans.stage(e, "layerwise", "hint", 1))
+        assert cost.of_iteration(planned(e, "kd", "kd")) == 128 * (teacher + 3 * student)
+        assert cost.of_iteration(planned(e, "", "teacher")) == 128 * 3 * teacher
+        step1 = cost.of_iteration(planned(e, "layerwise", "hint", 1))
         assert step1 == 128 * (
             cost.multiply_adds(e.teacher, e.facts, (1, 4)) + 3 * cost.multiply_adds(e.student, e.facts, (1, 2))
         )

@@ -18,12 +18,12 @@ import datasets
 import sources
 import tiny_imagenet
 from conftest import ROOT, jpeg, official, one_line, tiny_imagenet_files, write_zip
-from hkd import data
-from hkd.cli import UserError
+from hkd.base.cli import UserError
+from hkd.paper.datasets import dataset
 from test_data_layer import read_lmdb, read_mean
 from test_make_lmdb import TOOL, build, cut, manifest, nothing_left
 
-FACTS = data.dataset("tiny-imagenet")
+FACTS = dataset("tiny-imagenet")
 FILES = tiny_imagenet_files()
 WNIDS = FILES["wnids.txt"].decode().split()
 TRAIN = [f"train/{wnid}/images/{wnid}_{number}.JPEG" for wnid in WNIDS for number in (0, 9, 18)]

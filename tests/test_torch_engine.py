@@ -14,9 +14,14 @@ from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
 from conftest import ROOT, command, one_line
-from hkd import data, experiments, networks, plans, prototxt, records, torch_engine
-from hkd.cli import UserError
-from hkd.files import sha256
+from hkd.base.cli import UserError
+from hkd.base.files import sha256
+from hkd.engines import torch as torch_engine
+from hkd.networks import plain, prototxt
+from hkd.networks.feed import Feed
+from hkd.paper import datasets, experiments
+from hkd.stages import records
+from hkd.stages.stage import planned
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
 
@@ -42,11 +47,11 @@ KINDS = [
 
 @pytest.mark.parametrize(("name", "method", "kind", "step", "changes"), KINDS, ids=lambda x: str(x).strip("()'\","))
 def test_every_kind_of_network_gives_caffes_numbers(name, method, kind, step, changes, colour):
-    from hkd import parity
+    from hkd.engines import parity
 
     e = experiments.experiment(name, ("batch=16", *changes))
-    stage = plans.stage(e, method, kind, step)
-    found = parity.compare(stage, colour, data.read_manifest(colour, e.facts), iterations=6)
+    stage = planned(e, method, kind, step)
+    found = parity.compare(stage, colour, datasets.read_manifest(colour, e.facts), iterations=6)
     failed = [d for d in found if not d.passes]
     assert not failed, failed
     parts = {d.part for d in found}
@@ -80,12 +85,12 @@ def test_the_command_prints_and_writes_it(colour, tmp_path):
 
 
 def feed(folder, phase, name="cifar10-r14-r8", batch=16):
-    from hkd.torch_engine.data import Feed
+    from hkd.engines.torch.data import Feed
 
-    network = networks.plain(
+    network = plain.network(
         experiments.experiment(name, (f"batch={batch}",)),
         experiments.experiment(name).student,
-        networks.Feed(str(folder), batch, 20),
+        Feed(str(folder), batch, 20),
     )
     layer = next(x for x in network.layer if x.type == "Data" and x.include[0].phase == phase)
     return Feed(layer, phase, random_seed=7)
@@ -94,7 +99,7 @@ def feed(folder, phase, name="cifar10-r14-r8", batch=16):
 def test_the_test_images_are_caffes_to_the_bit(colour, tmp_path):
     e = experiments.experiment("cifar10-r14-r8")
     path = tmp_path / "net.prototxt"
-    path.write_text(prototxt.text(networks.plain(e, e.student, networks.Feed(str(colour), 16, 20)), []))
+    path.write_text(prototxt.text(plain.network(e, e.student, Feed(str(colour), 16, 20)), []))
     net = caffe.Net(str(path), caffe.TEST)
     ours = feed(colour, caffe_pb2.TEST)
     for _ in range(11):  # 200 images: it wraps
@@ -151,7 +156,7 @@ def test_neighbouring_batches_draw_other_numbers(colour):
 def solver(folder, data_folder, **options):
     """A solver of the 8-layer student on `data_folder`, its files in `folder`."""
     e = experiments.experiment("cifar10-r14-r8", ("batch=16", "base_lr=0.01"))
-    stage = plans.stage(e, "baseline", "baseline")
+    stage = planned(e, "baseline", "baseline")
     (folder / "net.prototxt").write_text(prototxt.text(stage.network(data_folder, 200), []))
     parameter = stage.solver(str(folder / "net.prototxt"), str(folder / "s"), 200)
     parameter.display = parameter.snapshot = 0
@@ -422,10 +427,10 @@ class TestExport:
         assert "hkd" not in (tmp_path / "student.py").read_text()
 
     def test_projections_too(self, colour, tmp_path):
-        from hkd import export
+        from hkd.engines import export
 
         e = experiments.experiment("cifar10-r14-r8", ("shortcut=projection", "batch=16", "base_lr=0.01"))
-        stage = plans.stage(e, "baseline", "baseline")
+        stage = planned(e, "baseline", "baseline")
         (tmp_path / "net.prototxt").write_text(prototxt.text(stage.network(colour, 200), []))
         parameter = stage.solver(str(tmp_path / "net.prototxt"), str(tmp_path / "s"), 200)
         (tmp_path / "solver.prototxt").write_text(text_format.MessageToString(parameter))

@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, command, one_line
-from hkd import experiments, plans, prototxt, snapshots, surgery
-from hkd.files import sha256
+from hkd.base.files import sha256
+from hkd.networks import prototxt
+from hkd.paper import experiments
+from hkd.stages import snapshots, surgery
+from hkd.stages.stage import lineage, planned
 
 RUN = "python/run_stage.py"
 SCALE = 0.0005  # 18 iterations of teacher, baseline and KD; 2, 4 and 8 of the hint steps
@@ -132,12 +135,12 @@ class TestTheChain:
     def test_the_accuracy_is_that_of_the_deploy_network_image_by_image(self, chain, fashion, tmp_path):
         import caffe
 
-        from hkd import networks
+        from hkd.networks import deploy
         from test_data_layer import read_lmdb
 
         e = experiments.experiment(EXPERIMENT)
         path = tmp_path / "deploy.prototxt"
-        path.write_text(prototxt.text(networks.deploy(e, e.student), []))
+        path.write_text(prototxt.text(deploy.network(e, e.student), []))
         net = caffe.Net(str(path), str(chain[0] / CHAIN[-1] / "final.caffemodel"), caffe.TEST)
         images, labels = read_lmdb(fashion / "test_lmdb")
         net.blobs["data"].reshape(*images.shape)
@@ -693,6 +696,6 @@ def test_with_no_good_snapshot_it_starts_again(fashion, uninterrupted, tmp_path)
 
 
 def test_a_stage_is_what_the_command_line_names(chain):
-    """plans.stage and the folders agree."""
-    chosen = plans.stage(experiments.experiment(EXPERIMENT), "layerwise", "kd", scale=SCALE)
-    assert [s.folder(chain[0].parent.parent) for s in plans.lineage(chosen)] == [chain[0] / name for name in CHAIN]
+    """planned and the folders agree."""
+    chosen = planned(experiments.experiment(EXPERIMENT), "layerwise", "kd", scale=SCALE)
+    assert [s.folder(chain[0].parent.parent) for s in lineage(chosen)] == [chain[0] / name for name in CHAIN]

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, command, official, one_line, read_idx, snakemake, write_idx
-from hkd import cells, experiments, generated, methods, plans, records, tables, workflow
-from hkd.cli import UserError
-from hkd.files import sha256
+from hkd.base.cli import UserError
+from hkd.base.files import sha256
+from hkd.paper import experiments, methods
+from hkd.results import tables, workflow
+from hkd.results.runs import Runs
+from hkd.stages import committed, records
+from hkd.stages.stage import lineage, planned
 from test_data_layer import read_mean
 from test_fsp import weights
 
@@ -124,8 +128,8 @@ class TestTrained:
         done = command(RUN, *words, "--data", mnist, "--runs", trained, check=0)
         assert "to train" in done.stdout  # of 32 layers; this one of 14 is none of its
         chosen = experiments.experiment(NAME, ["batch=16"])
-        own = plans.stage(experiments.experiment("mnist-r14", ["batch=16"]), "", "teacher", scale=0.0005)
-        assert plans.stage(chosen, "fsp", "fsp", scale=0.0005).parents["teacher"] == own
+        own = planned(experiments.experiment("mnist-r14", ["batch=16"]), "", "teacher", scale=0.0005)
+        assert planned(chosen, "fsp", "fsp", scale=0.0005).parents["teacher"] == own
         assert own.folder(trained) == found(trained)["mnist/r14-teacher"]
 
     def test_a_teacher_that_was_trained_again_is_noticed(self, trained, fashion, mnist, tmp_path):
@@ -144,7 +148,7 @@ class TestTrained:
         done = command("python/make_tables.py", "--experiment", NAME, "--runs", trained, "--out", tmp_path, check=0)
         assert "### Fashion-MNIST, 14 -> 8 layers, teacher of MNIST" in done.stdout
         assert not [line for line in done.stdout.splitlines() if line.startswith("| KD")]  # it cannot be
-        lines = tables.comparison(NAME, cells.Runs(trained))
+        lines = tables.comparison(NAME, Runs(trained))
         run = {line.row.method for line in lines if line.done}
         assert run == {"", "fsp", "dense-flow", "layerwise-ce"}
 
@@ -174,7 +178,7 @@ class TestTrained:
 
 def test_the_teacher_sees_the_students_pixels_less_the_students_mean(colour, tmp_path):
     """CIFAR-100 to CIFAR-10: one Data layer serves both networks."""
-    stage = plans.stage(experiments.experiment("cifar100-to-cifar10-r14-r8"), "fsp", "fsp")
+    stage = planned(experiments.experiment("cifar100-to-cifar10-r14-r8"), "fsp", "fsp")
     layers = stage.network(colour, 200).layer
     means = [x.transform_param.mean_file for x in layers if x.type == "Data"]
     assert means == [f"{colour}/mean_train.binaryproto", f"{colour}/mean_test.binaryproto"]
@@ -227,7 +231,7 @@ def test_any_pair_of_data_sets_of_one_shape_can_be_named():
 
 def test_a_change_for_all_stages_reaches_the_teacher_and_one_for_some_does_not():
     changed = experiments.experiment(NAME, ["batch=16", "fsp_lr=0.1"])
-    names = [s.name for s in plans.lineage(plans.stage(changed, "fsp", "finetune"))]
+    names = [s.name for s in lineage(planned(changed, "fsp", "finetune"))]
     assert names == [
         "r14-teacher+batch=16",
         "mnist.r14-r8-fsp+batch=16+fsp_lr=0.1",
@@ -236,9 +240,7 @@ def test_a_change_for_all_stages_reaches_the_teacher_and_one_for_some_does_not()
 
 
 def test_the_student_alone_is_that_of_the_data_sets_own_experiment():
-    own, transferred = (
-        plans.stage(experiments.named(n), "baseline", "baseline") for n in ("fashion-mnist-r14-r8", NAME)
-    )
+    own, transferred = (planned(experiments.named(n), "baseline", "baseline") for n in ("fashion-mnist-r14-r8", NAME))
     assert (own.group, own.name, own.random_seed) == (transferred.group, transferred.name, transferred.random_seed)
 
 
@@ -246,9 +248,9 @@ def test_stages_of_one_folder_have_one_content():
     """Over every experiment and method: a folder that two of them share would be trained once for both."""
     contents = {}
     for e in experiments.EXPERIMENTS.values():
-        wanted = [plans.stage(e, "", "teacher")]
+        wanted = [planned(e, "", "teacher")]
         for method, parts in methods.METHODS.items():
-            wanted += [plans.stage(e, method, part.kind, part.step or None) for part in parts]
+            wanted += [planned(e, method, part.kind, part.step or None) for part in parts]
         for stage in wanted:
             try:
                 stage.check()
@@ -262,7 +264,7 @@ def test_stages_of_one_folder_have_one_content():
 
 
 def test_a_teacher_of_a_transfer_is_committed_with_its_own_data_set():
-    files = generated.experiment_files(experiments.named("cifar100-to-cifar10-r14-r8"))
+    files = committed.experiment_files(experiments.named("cifar100-to-cifar10-r14-r8"))
     assert {path.split("/")[1] for path in files if "teacher" in path} == {"cifar100"}
     assert "prototxt/cifar10/cifar100.r14-r8-fsp-21k.prototxt" in files
     assert all((ROOT / path).exists() for path in files)

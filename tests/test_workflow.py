@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, TINY, snakemake
-from hkd import experiments, targets, workflow
-from hkd.files import sha256
+from hkd.base.files import sha256
+from hkd.paper import experiments
+from hkd.results import targets, workflow
 
 PROFILES = ("default", "slurm", "kubernetes")
 
@@ -41,7 +42,7 @@ class TestTheRuns:
         s = workflow.settings({"scale": 0.00003, "set": "batch=16"})
         jobs = workflow.Workflow(s)
         needed = {"table1", "table4", "table5", "figure7", "figure8", "figure9"}
-        plan = {jobs.folder(x) for name in needed for last in jobs.targets[name] for x in workflow.plans.lineage(last)}
+        plan = {jobs.folder(x) for name in needed for last in jobs.targets[name] for x in workflow.lineage(last)}
         records = list((folder / "runs").glob("*/*/*/record.json"))
         assert {"/".join(path.parts[-4:-1]) for path in records} == plan
         assert all(json.loads(path.read_text())["sessions"] == 1 for path in records)

@@ -6,4 +6,6 @@ them: the module caffe that they import brings a Caffe of its own; pycaffe can.
     instance_weights.py  the weights of each image's hint losses, from
     meta_network.py      the meta-weight network, and
     history.py           what the image's weights were so far
+
+They import NumPy, Caffe and one another, nothing else of this package.
 """

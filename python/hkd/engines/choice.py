@@ -1,0 +1,115 @@
+"""What computes: BVLC Caffe, or PyTorch on the same files. Both give a solver with pycaffe's methods."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+
+from hkd.base.cli import UserError
+from hkd.engines import devices
+
+ENGINES = ("caffe", "torch")
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def label(engine, precision, gpus=1):
+    """How records and tables name it: caffe, torch, torch-bf16, caffe-4gpu."""
+    return "-".join([engine, *([precision] if precision != "fp32" else []), *([f"{gpus}gpu"] if gpus > 1 else [])])
+
+
+LABELS = ("caffe", *(label("torch", precision) for precision in PRECISIONS))
+MANY_GPUS = re.compile(r"caffe-\d+gpu")  # labels too
+
+
+def asked_for(label):
+    """The arguments by which a record's engine is had again; of several engines, the first."""
+    first = label.partition("+")[0]
+    if MANY_GPUS.fullmatch(first):
+        return f"--gpu all on {first.partition('-')[2].removesuffix('gpu')} GPUs"
+    engine, _, precision = first.partition("-")
+    return f"--engine {engine}" + (f" --precision {precision}" if precision else " on one GPU or the CPU")
+
+
+def check(engine, precision, device):
+    """Raises UserError for what cannot be computed here."""
+    if engine == "caffe":
+        if precision != "fp32":
+            raise UserError(f"--precision {precision}: Caffe computes in fp32 only, use --engine torch")
+        return
+    from hkd.engines import torch as torch_engine
+
+    torch_engine.require()
+    if precision == "tf32" and device.gpu is None:
+        raise UserError("--precision tf32 is of NVIDIA's GPUs: use fp32 or bf16 on a CPU")
+
+
+# glibc gives a freed map back to the kernel, which has to clear its pages when the next one is asked for: a fifth of an
+# iteration. Here freed memory is kept, up to a map of 1 GiB, and lies in huge pages. Other C libraries ignore it.
+KEEP_MEMORY = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=8589934592"
+
+
+def environment(engine, threads):
+    """The environment variables for a process that trains: read by libraries when it starts."""
+    variables = os.environ | {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    if engine == "torch":
+        variables.setdefault("GLIBC_TUNABLES", KEEP_MEMORY)
+    return variables
+
+
+def choose_device(engine, gpu=None, cpu=False, threads=None):
+    """The devices.Device for --gpu N, --cpu or neither."""
+    name, remedy, one_gpu = {
+        "caffe": (
+            "this Caffe",
+            "run CAFFE_CUDA=1 make setup",
+            "this Caffe was built without NCCL: run CAFFE_CUDA=1 CAFFE_NCCL=1 make setup",
+        ),
+        "torch": ("this PyTorch", "install one with CUDA", "--engine torch computes on one GPU: use --engine caffe"),
+    }[engine]
+    if engine == "caffe" and devices.caffe_build()["nccl"]:
+        one_gpu = ""
+    return devices.choose(gpus(engine), name, remedy, gpu, cpu, threads, one_gpu)
+
+
+def check_memo(memo, engine, device):
+    """Raises UserError for --memo where no answers of a teacher are kept."""
+    if memo and engine != "torch":
+        raise UserError("--memo: Caffe asks its teacher in every iteration, use --engine torch")
+    if memo and device.gpus:
+        raise UserError("--memo is of the CPU: a GPU asks the teacher faster than a disk answers")
+
+
+def deterministic(engine, device):
+    """Whether every operation there is one that gives the same bits each time. On a GPU that is by choice of algorithms
+    (docker/caffe/cudnn-8-algorithms.patch); neither NCCL nor PyTorch's default on a GPU promises it."""
+    return not device.gpus or (engine == "caffe" and len(device.gpus) == 1)
+
+
+def get_solver(engine, path, device, precision, rank=0):
+    """A solver for the solver file at `path` on `device` (devices.Device), of several GPUs on the one of `rank`."""
+    if engine == "caffe":
+        import caffe
+
+        devices.use(device, rank)
+        return caffe.get_solver(str(path))
+    import torch
+
+    from hkd.engines import torch as torch_engine
+
+    torch.set_num_threads(device.threads)
+    return torch_engine.get_solver(path, "cpu" if device.gpu is None else f"cuda:{device.gpu}", precision)
+
+
+def gpus(engine):
+    """How many GPUs an engine can use here; None where it was built without."""
+    if engine == "caffe":
+        return devices.gpu_count() if devices.caffe_build()["cuda"] else None
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    return torch.cuda.device_count() if torch.backends.cuda.is_built() else None
+
+
+def version(engine):
+    return importlib.metadata.version("torch") if engine == "torch" else None

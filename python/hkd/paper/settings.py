@@ -1,0 +1,88 @@
+"""The values of settings: what is allowed, how --set reads them, and how folders are named by them."""
+
+import dataclasses
+import math
+import re
+from dataclasses import field
+
+from hkd.base.cli import UserError
+
+HINTS = ("soft", "feature", "fsp")
+"""The hints that hint-dynamic KD can weigh: softened outputs, maps of the last stack, FSP matrix of the last stack."""
+
+
+def setting(default=dataclasses.MISSING, stages="all", choices=None, above=None, least=None):
+    """A setting that --set may change. `stages`: the stages that it reaches, with all that follow them; `above` and
+    `least` bound a number from below."""
+    metadata = {"stages": stages, "choices": choices, "above": above, "least": least}
+    return field(default=default, metadata=metadata)
+
+
+def read(key, text, example):
+    """The value that --set key=text names, of the kind of `example`. Raises UserError."""
+    try:
+        if isinstance(example, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(example, tuple):
+            return tuple(type(example[0])(part) for part in text.split(","))
+        return type(example)(text)
+    except (ValueError, KeyError):
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", tuple: "whole numbers with commas"}
+        if isinstance(example, tuple) and isinstance(example[0], float):
+            kinds[tuple] = "numbers with commas"
+        raise UserError(
+            f"--set {key}={text}: expected {kinds[type(example)]}, for example {text_of(example)}"
+        ) from None
+
+
+def checked(key, value, rule):
+    """The value, where the setting (its metadata: `rule`) may have it. Raises UserError."""
+    bad = None
+    if isinstance(value, float) and not math.isfinite(value):
+        bad = "a finite number"
+    elif rule["choices"] and value not in rule["choices"]:
+        bad = " or ".join(rule["choices"])
+    elif rule["above"] is not None and not value > rule["above"]:
+        bad = f"more than {rule['above']}"
+    elif rule["least"] is not None and not value >= rule["least"]:
+        bad = f"{rule['least']} or more"
+    elif key in ("momentum", "bn_fraction", "dynamic_mu") and value >= 1:
+        bad = "less than 1"
+    elif key == "dynamic_u" and value > 1:
+        bad = "0 to 1"
+    elif key == "dynamic_hints" and (len(value) < 2 or [h for h in HINTS if h in value] != list(value)):
+        bad = f"two or three of {','.join(HINTS)}, in that order"
+    elif key == "dynamic_scales" and (len(value) != len(HINTS) or not all(0 < v < math.inf for v in value)):
+        bad = f"three positive numbers, of {', '.join(HINTS)}"
+    elif key in ("hint_layers", "guided_layers") and (
+        len(value) != 3 or not all(re.fullmatch(r"[123]\.(end|[1-9]\d?)", place) for place in value)
+    ):
+        bad = "three layers as stack.block, for example 1.end,2.1,3.end"
+    elif key in ("hint_iterations", "flow_iterations") and (len(value) != 3 or min(value) < 1):
+        bad = "three positive numbers, one a step"
+    elif key == "fitnet_lambda" and (len(value) != 2 or not all(math.isfinite(x) and x >= 0 for x in value)):
+        bad = "two numbers, 0 or more"
+    elif key.endswith("stepvalue") and (min(value) < 1 or list(value) != sorted(set(value))):
+        bad = "rising positive iterations"
+    if bad:
+        raise UserError(f"--set {key}={text_of(value)}: expected {bad}")
+    return value
+
+
+def text_of(value):
+    """A value as --set takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(text_of, value))
+    if isinstance(value, float):
+        return number_text(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def number_text(number):
+    """A number in as few digits as give the very same number back: what names a folder must tell any two apart."""
+    return repr(float(number)).removesuffix(".0")
+
+
+def setting_text(key, value):
+    """`key=value` as --set takes it, short enough for a folder name."""
+    return f"{key}={text_of(value)}"

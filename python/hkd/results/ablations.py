@@ -1,0 +1,185 @@
+"""Tables that no paper has, from the measured runs: two readings of the softened term and of SL-ResNet's stage 2, two engines, and
+every run that was made."""
+
+import statistics
+from collections import defaultdict
+
+from scipy import stats
+
+from hkd.paper import experiments, stated
+from hkd.results import tables
+from hkd.results.rows import TITLES, Row
+from hkd.results.runs import Choice, Runs
+from hkd.results.tables import DASH, Line
+from hkd.stages import records
+
+
+def softened_term(folder):
+    """KD with the softened term as equation (2) has it, and multiplied by tau squared, as Markdown."""
+    rows, axis = [], stated.FIGURE_4_TEST_LOSS
+    plain, multiplied = runs_of(folder), runs_of(folder, "kd_tau_squared=true")
+    for row in _rows("kd"):
+        for runs, words in ((plain, "lambda"), (multiplied, "lambda tau squared")):
+            line = _line(runs, row)
+            if line.done:
+                ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
+                losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
+                rows.append((row.experiment, words, *losses, tables.mean_sd(line.values()), str(len(line.done))))
+    return _markdown(
+        "KD with the weight of equation (2), and with tau squared",
+        ("experiment", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
+        rows,
+        "Mean ± standard deviation of the nets at their last iterate. The test loss is that of the log: hard term plus weight "
+        "times softened term; the two terms beside it are without weight. The axis of the paper's Figure 4 goes from "
+        f"{axis[0]} to {axis[1]}.",
+    )
+
+
+_TEST_LOSSES = {"test_loss": "test loss", "test_hard": "hard term", "test_soft": "softened term"}
+
+
+def sl_resnet_fc(folder):
+    """SL-ResNet with a fresh fully connected layer in stage 2, and with that of the last growing network, as Markdown."""
+    rows = []
+    fresh, kept = runs_of(folder), runs_of(folder, "sl_fc=kept")
+    for row in _rows("sl-resnet", "sl-resnet-kd"):
+        for runs, words in ((fresh, "fresh"), (kept, "kept")):
+            line = _line(runs, row)
+            if line.done:
+                rows.append((row.experiment, row.heading, words, _each(line), tables.mean_sd(line.values())))
+    return _markdown(
+        "SL-ResNet with a fresh FC layer in stage 2, and with the last growing network's",
+        ("experiment", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
+        rows,
+        "The nets of one experiment share the growing networks. Where nothing is drawn at random, neither crops nor the FC "
+        "layer, they are one net.",
+    )
+
+
+def engines(folder, main):
+    """The same method in another engine, beside the nets of `main`, as Markdown."""
+    rows = []
+    for path in sorted(folder.iterdir()):
+        if path.name == main:
+            continue
+        theirs, mine = runs_of(path), runs_of(folder / main)
+        for row in _rows(*TITLES):
+            other, own = (_line(runs, row) for runs in (theirs, mine))
+            if other.done:
+                rows.append((row.experiment, row.heading, path.name, *_beside(other, own)))
+    return _markdown(
+        f"The same stages in another engine, beside {main}",
+        (
+            "experiment",
+            "method",
+            "engine",
+            "Pc (%), its nets",
+            f"Pc (%), nets of {main}",
+            "mean ± sd",
+            "difference",
+            "in sd",
+            "p",
+        ),
+        rows,
+        f"Difference: the other engine's mean less that of {main}; in sd: divided by the standard deviation of the nets of "
+        f"{main}. p: two-sided Student's t-test with one variance for both, which takes a single net too. The nets of one engine share "
+        f"stage 1. {main}-after-ENGINE: {main} from the stage 1 that ENGINE trained.",
+    )
+
+
+def _beside(other, own):
+    nets = [_each(line) for line in (other, own)]
+    if not own.done:
+        return (*nets, *[DASH] * 4)
+    difference = statistics.mean(other.values()) - statistics.mean(own.values())
+    spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
+    p = None if other.repeated or own.repeated else _p_of_one_variance(other.values(), own.values())
+    return (
+        *nets,
+        tables.mean_sd(own.values()),
+        f"{difference:+.2f}",
+        f"{difference / spread:+.1f}" if spread else DASH,
+        tables.p_text(p) or DASH,
+    )
+
+
+def runs_of(folder, *changes):
+    """The runs in a folder of one engine's that have the paper's settings but for `changes`, as --set takes them."""
+    return Runs(folder, Choice(settings=changes))
+
+
+def _rows(*methods):
+    """The methods of every experiment; what several share, since no teacher has a part in it, once."""
+    found = {}
+    for name in experiments.EXPERIMENTS:
+        for method in methods:
+            row = Row(TITLES[method], name, method)
+            last = row.stages(1)[0]
+            found.setdefault((last.experiment.dataset, last.stem), row)
+    return found.values()
+
+
+def _line(runs, row):
+    return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(tables.NETS))), "Pc")
+
+
+def _each(line):
+    return ", ".join(f"{value:.2f}" for value in line.values()) or DASH
+
+
+def _p_of_one_variance(a, b):
+    """p of Student's t-test, or None without any spread. SciPy's own takes no sample of one."""
+    spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in (a, b)]
+    if not any(spreads):
+        return None
+    of_a, of_b = ((statistics.mean(values), sd, len(values)) for values, sd in zip((a, b), spreads, strict=True))
+    return float(stats.ttest_ind_from_stats(*of_a, *of_b).pvalue)
+
+
+def every_run(folder):
+    """Every record, one line a stage, as Markdown: nothing that was measured is left out."""
+    rows, seconds = [], defaultdict(float)
+    for path in sorted(folder.glob("*/*/*/*/record.json")):
+        r = records.read_record(path.parent)
+        name = path.relative_to(folder).parts[0]
+        seconds[name] += r["seconds"]
+        Pc = (f"{r['Pc']['last']:.2f}", f"{r['Pc']['best']:.2f}") if r["Pc"] else (DASH, DASH)
+        rows.append(
+            (
+                "/".join(path.parent.parts[-3:]),
+                name,
+                f"{r['iterations']:,}",
+                *Pc,
+                f"{r['test_loss']:.4g}",
+                f"{r['seconds']:,.0f}",
+                str(r["sessions"]),
+                r["versions"]["hkd-caffe"] or "unknown",
+                r["digests"][records.FINAL][:12],
+            )
+        )
+    hours = ", ".join(f"{name} {total / 3600:.1f} hours" for name, total in sorted(seconds.items()))
+    return _markdown(
+        "Every run that was made",
+        (
+            "stage",
+            "engine",
+            "iterations",
+            "Pc last (%)",
+            "Pc best (%)",
+            "test loss",
+            "seconds",
+            "sessions",
+            "version",
+            "weights",
+        ),
+        rows,
+        f"{len(rows)} stages; {hours}, on shared cores. Sessions: how often it was started until it was finished. Version: "
+        f"the commit of this project. Weights: the head of the sha256 of {records.FINAL}.",
+    )
+
+
+def _markdown(title, heads, rows, below):
+    if not rows:
+        return f"### {title}\n\nNothing of it was run.\n"
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join([f"### {title}", "", *lines, "", below]) + "\n"

@@ -1,0 +1,272 @@
+"""The paper's figures, in its form: what was measured, and the paper's numbers where they are known."""
+
+import io
+import statistics
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display needed
+import matplotlib.pyplot as plt
+
+from hkd.paper import stated
+from hkd.results import tables
+from hkd.results.rows import PROPOSED
+from hkd.results.runs import notes
+
+STYLES = (
+    "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)), (0, (12, 2)),
+    (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 4)), (0, (1, 6)), (0, (12, 6)),
+    (0, (6, 6)), (0, (2, 5)), (0, (6, 2, 2, 2, 2, 2)), (0, (10, 4, 1, 4)), (0, (3, 1)), (0, (12, 2, 2, 2)),
+    (0, (1, 1, 4, 1)), (0, (9, 1, 3, 1)), (0, (10, 1, 1, 1, 1, 1, 1, 1)),
+)  # fmt: skip
+HATCHES = (
+    "", "//", "..", "xx", "\\\\", "++", "oo", "--", "**", "||", "OO", "////", "....", "xxxx", "||||", "----",
+    "++++", "oooo", "////..", "\\\\\\\\", "xx..", "//..", "oo--", "++||", "OOOO",
+)  # fmt: skip
+PAPER = {"color": "black", "linewidth": 2}
+plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
+
+
+def draw(target, runs):
+    """The matplotlib figure of a target (rows.Target) that is a figure, from `runs` (runs.Runs)."""
+    forms = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights, "fast": _fast}
+    figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+    made_with = forms[target.form](axes, target, runs)
+    title = f"{target.label}. {target.title}"
+    axes.set_title(title + (f"\n{', '.join(made_with)}" if made_with else ""), fontsize=11)
+    return figure
+
+
+def rendered(figure, kind):
+    """The figure as the bytes of a `kind` (png or svg) file, without date or version; closes it."""
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
+    plt.close(figure)
+    return stream.getvalue()
+
+
+def _notes(found):
+    return notes(run for line in found for run in line.done)
+
+
+def _bars(axes, target, runs):
+    """Figures 5, 7, 8 and 10: a bar a method, its height the mean of the nets, each net a dot."""
+    found = tables.lines(target, runs)
+    shown = []
+    for x, line in enumerate(found):
+        values, reported = line.values(), line.row.reported_mean
+        if values:
+            mean = statistics.mean(values)
+            spread = statistics.stdev(values) if len(values) > 1 else None
+            axes.bar(
+                x, mean, 0.6, yerr=spread, capsize=5, color=f"C{x}", alpha=0.6, hatch=HATCHES[x], edgecolor="black"
+            )
+            axes.plot([x] * len(values), values, "o", color="black", markersize=4)
+            axes.annotate(
+                f"{mean:.2f}",
+                (x, max([*values, mean + (spread or 0)])),
+                (0, 4),
+                textcoords="offset points",
+                ha="center",
+            )
+        if reported is not None:
+            axes.plot([x - 0.38, x + 0.38], [reported] * 2, **PAPER, label=None if shown else "the paper's")
+            axes.annotate(
+                f"{reported:.2f}", (x + 0.38, reported), (2, 0), textcoords="offset points", va="center", fontsize=8
+            )
+            shown.append(reported)
+        if not values:
+            axes.annotate(
+                "not run", (x, 0), (0, 6), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center"
+            )
+    heights = [value for line in found for value in line.values()] + shown
+    if heights:
+        margin = max(0.15 * (max(heights) - min(heights)), 0.3)
+        axes.set_ylim(max(min(heights) - 2 * margin, 0), min(max(heights) + 2 * margin, 101))
+    axes.set_xlim(-0.6, len(found) - 0.3)
+    axes.set_xticks(range(len(found)), [_folded(line.row.heading) for line in found], fontsize=8)
+    axes.set_ylabel(f"{target.measure} (%), mean and sd of the nets")
+    axes.grid(axis="y", alpha=0.3)
+    if shown:
+        axes.legend(loc="upper left", fontsize=8)
+    return _notes(found)
+
+
+def _folded(text):
+    return (
+        text.replace(", ", ",\n")
+        .replace("KD without", "KD\nwithout")
+        .replace(" with ", "\nwith ")
+        .replace(" of width", "\nof width")
+    )
+
+
+def _curves(axes, target, runs):
+    """Figure 4: test loss (left) and accuracy (right) over the iterations of stage 2, the mean of the nets."""
+    found = tables.lines(target, runs)
+    right = axes.twinx()
+    alone = next(line for line in found if line.row.method == "baseline")
+    right.axhline(
+        alone.row.reported_mean,
+        **PAPER,
+        linestyle=":",
+        label=f"student alone, the paper's {alone.row.reported_mean:.2f} %",
+    )
+    for number, line in enumerate(found):
+        for axis, key, style in ((axes, "test_loss", "-"), (right, "Pc", "--")):
+            if line is alone and axis is axes:
+                continue  # its loss is another one
+            xs, ys = _mean_curve(line.done, key)
+            words = "test loss" if axis is axes else "Pc"
+            axis.plot(xs, ys, linestyle=style, marker="os^"[number], markersize=4, color=f"C{number}",
+                      label=f"{line.row.heading}: {words}" + ("" if xs else " (not run)"))  # fmt: skip
+    first = next((run for line in found for run in line.done), None)
+    if first:
+        start, _ = (limit * first.condition.scale for limit in stated.FIGURE_4_WINDOW)
+        axes.set_xlim(left=start)
+        _fit_to_window(axes, start)
+        _fit_to_window(right, start, [alone.row.reported_mean])
+    axes.set_xlabel("iteration of stage 2")
+    axes.set_ylabel("test loss (solid)")
+    right.set_ylabel("test accuracy Pc (%) (dashed)")
+    axes.grid(alpha=0.3)
+    handles = [part for axis in (axes, right) for part in axis.get_legend_handles_labels()[0]]
+    axes.figure.legend(
+        handles, [handle.get_label() for handle in handles], fontsize=8, loc="outside lower center", ncols=2
+    )
+    return _notes(found)
+
+
+def _fit_to_window(axis, start, more=()):
+    """Scales the axis to what is seen of its curves from `start` on: Caffe's first tests would squeeze the rest flat."""
+    seen = [
+        y for line in axis.get_lines() for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True) if x >= start
+    ]
+    seen = [*seen, *more]
+    if seen:
+        margin = 0.08 * (max(seen) - min(seen)) or 0.5
+        axis.set_ylim(min(seen) - margin, max(seen) + margin)
+
+
+def _mean_curve(done, key):
+    """([iterations], [mean over the nets]) of a number in the logs' tests, where every net was tested."""
+    logs = [{line["iteration"]: line[key] for line in run.log() if key in line} for run in done]
+    xs = sorted(set.intersection(*map(set, logs))) if logs else []
+    return xs, [statistics.mean(log[x] for log in logs) for x in xs]
+
+
+def _fast(axes, target, runs):
+    """FSP's figure 3: accuracy over the iterations of the last stage, the mean of the nets; where a first stage came before it,
+    dotted, the same with that one's iterations counted."""
+    found, solid = tables.lines(target, runs), [style for style in STYLES if style != ":"]
+    for number, line in enumerate(found):
+        xs, ys = _mean_curve(line.done, "Pc")
+        style = {"color": f"C{number}", "marker": "os^D"[number], "markersize": 4}
+        words = line.row.heading + ("" if xs else " (not run)")
+        axes.plot(xs, ys, linestyle=solid[number], label=words, **style)
+        before = tables.iterations(line) - line.done[0].stage.iterations if xs else 0
+        if before:
+            words = f"the same, with the {before:,} iterations before"
+            axes.plot([x + before for x in xs], ys, linestyle=":", label=words, **style | {"fillstyle": "none"})
+    axes.set_xlabel("iteration of the last stage (dotted: with those of stage 1)")
+    axes.set_ylabel("test accuracy Pc (%)")
+    axes.grid(alpha=0.3)
+    axes.figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return _notes(found)
+
+
+def _hint_losses(axes, target, runs):
+    """Figure 9: the three hint losses over the iterations of stage 1. The proposed method's steps follow one another.
+
+    Each is divided by the first value that the log of the concurrent training has of it, so that both methods share one
+    scale.
+    """
+    losses, done = {}, []
+    for row in target.rows:
+        offset = 0
+        for stage in row.hint_stages():
+            (run,) = runs.cell(f"{target.label}, {row.heading}", [stage])
+            if run is None:
+                continue
+            done.append(run)
+            log = [line for line in run.log() if "loss" in line]
+            for pair in stage.part.pairs:
+                key = f"hint{pair}" if len(stage.part.pairs) > 1 else "loss"
+                losses[row.method, pair] = [(offset + line["iteration"], line[key]) for line in log]
+            offset += run.record["iterations"]
+    for (method, pair), points in losses.items():
+        unit = losses.get(("concurrent", pair), points)[0][1]
+        axes.plot(
+            [x for x, _ in points],
+            [y / unit for _, y in points],
+            linestyle="-" if method == PROPOSED else "--",
+            marker="os^"[pair - 1],
+            markersize=4,
+            color=f"C{pair - 1}",
+            label=f"hint {pair}, {'layer-wise' if method == PROPOSED else 'concurrent'}",
+        )
+    axes.set_xlabel("iteration of stage 1")
+    axes.set_ylabel("hint loss / first of the concurrent one")
+    axes.grid(alpha=0.3)
+    if losses:
+        axes.legend(fontsize=8)
+    else:
+        axes.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center")
+    return notes(done)
+
+
+def _weights(axes, target, runs):
+    """Of each hint, the mean over the images (line) and their 10 % and 90 % quantiles (band), each the mean of the
+    nets."""
+    found = tables.lines(target, runs)
+    for number, line in enumerate(found):
+        logs = [[entry for entry in run.log() if "weights" in entry] for run in line.done]
+        for hint_number, hint in enumerate(logs[0][0]["weights"] if logs else ()):
+            xs = [entry["iteration"] for entry in logs[0]]
+            mean, low, high = (
+                [statistics.mean(entry["weights"][hint][key] for entry in same) for same in zip(*logs, strict=True)]
+                for key in ("mean", "q10", "q90")
+            )
+            color = f"C{hint_number}"
+            axes.plot(
+                xs, mean, linestyle=STYLES[number], marker="os^"[number], markersize=3, color=color,
+                label=f"{hint}, {line.row.heading}",
+            )  # fmt: skip
+            axes.fill_between(xs, low, high, color=color, alpha=0.12, hatch=HATCHES[number], linewidth=0)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("weight: mean, 10 % to 90 % of the images")
+    axes.grid(alpha=0.3)
+    if axes.has_data():
+        axes.legend(fontsize=8)
+    else:
+        axes.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center")
+    return _notes(found)
+
+
+def accuracy_curves(title, found, wide=False):
+    """Test accuracy over the iterations of the last stage, a curve a net, of Lines (tables.Line).
+
+    Lines differ in style as well as in colour, and are named with what they ended at.
+    """
+    figure, axes = plt.subplots(figsize=(11, 6) if wide else (7.5, 4.5), layout="constrained")
+    for number, line in enumerate(found):
+        for run in line.done:
+            tests = [entry for entry in run.log() if "Pc" in entry]
+            label = f"{line.row.heading}: {tables.mean_sd(line.values())} %" if run is line.done[0] else None
+            axes.plot(
+                [entry["iteration"] for entry in tests],
+                [entry["Pc"] for entry in tests],
+                linestyle=STYLES[number],
+                marker="o",
+                markersize=3,
+                color=f"C{number}",
+                label=label,
+            )
+    axes.set_xlabel("iteration of the last stage")
+    axes.set_ylabel("test accuracy Pc (%)")
+    axes.set_title(title, fontsize=11)
+    axes.grid(alpha=0.3)
+    if axes.has_data():
+        axes.legend(fontsize=9, loc="lower right")
+    return figure

@@ -1,0 +1,210 @@
+"""From a folder of runs to the records that may stand together in one cell of a table, each checked before it is used.
+
+Only finished stages count. What was edited, copied by half, or trained under different conditions is refused with both
+folders named; nothing is chosen silently.
+"""
+
+import math
+import re
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from hkd.base.cli import UserError, did_you_mean
+from hkd.base.files import sha256, shown
+from hkd.engines.choice import LABELS, MANY_GPUS
+from hkd.paper import experiments
+from hkd.paper.settings import number_text, setting_text
+from hkd.stages import records
+from hkd.stages.stage import Stage, group
+
+SET_ASIDE = re.compile(r"\.before-\d+$")
+"""The end of a folder's name that the driver set aside when its stage was trained again."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What must be equal for numbers to be averaged or tested against each other. settings: those that differ from the
+    experiment's, as --set takes them; images: the sha256 of the data set's pixels."""
+
+    scale: float
+    seed: int
+    engine: str
+    settings: tuple[str, ...]
+    images: str
+
+    def notes(self):
+        """What a row has to say of itself: how it was made otherwise than the paper's."""
+        scale = [] if self.scale == 1 else [f"scale {number_text(self.scale)}"]
+        engine = [] if self.engine == "caffe" else [f"engine {self.engine}"]
+        return [*scale, *self.settings, *engine]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished stage: its folder, its record (records.write_record), its Condition, and itself as it was trained."""
+
+    folder: Path
+    record: dict
+    condition: Condition
+    stage: Stage
+
+    def value(self, measure, which="last"):
+        """Pc or Pe in percent, of the `last` or the `best` test."""
+        Pc = self.record["Pc"][which]
+        return Pc if measure == "Pc" else round(100 - Pc, 6)
+
+    def log(self):
+        return records.read_log(self.folder)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line chose; None: whatever is there, as long as it is one thing."""
+
+    scale: float | None = None
+    seed: int | None = None
+    engine: str | None = None
+    settings: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.scale is not None and not (math.isfinite(self.scale) and 0 < self.scale <= 1):
+            raise UserError(f"--scale {self.scale}: expected more than 0 and at most 1")
+        if self.engine not in (None, *LABELS) and not MANY_GPUS.fullmatch(self.engine):
+            raise did_you_mean(self.engine, LABELS, "engine")
+
+    def admits(self, run, reached):
+        """reached: the kinds of settings that reach the run's stage. A setting that does not is no reason to leave it out."""
+        c = run.condition
+        if self.settings is not None:
+            experiment = experiments.experiment(run.record["experiment"], self.settings)
+            if c.settings != tuple(_changes(experiment, reached)):
+                return False
+        return all(getattr(self, k) in (None, getattr(c, k)) for k in ("scale", "seed", "engine"))
+
+
+class Runs:
+    """The finished stages under `folder` that `choice` admits."""
+
+    def __init__(self, folder, choice=None):
+        self.folder, self.choice = Path(folder), choice or Choice()
+        if not self.folder.is_dir():
+            raise UserError(
+                f"{shown(self.folder)} is not there: train stages with run_stage.py or `make tables`, or name their folder with --runs"
+            )
+        self._found, self._read = {}, {}
+        for path in sorted(self.folder.glob("*/*/*/record.json")):
+            stage = path.parent
+            if SET_ASIDE.search(stage.name):
+                continue
+            key = (stage.parent.parent.name, stage.name.partition("+")[0])
+            self._found.setdefault(key, []).append(stage)
+
+    def of(self, stage):
+        """Every Run of `stage` (stage.Stage), whatever its scale, seed and settings, that the choice admits."""
+        name = stage.name.partition("+")[0]
+        runs = [self._run(folder, stage) for folder in self._found.get((stage.experiment.dataset, name), [])]
+        return [run for run in runs if self.choice.admits(run, stage.reached)]
+
+    def cell(self, what, stages):
+        """[Run or None] for `stages`, which belong in one cell, `what`. Raises UserError where they differ in condition."""
+        found = [self.of(stage) for stage in stages]
+        every = [run for runs in found for run in runs]
+        for run in every[1:]:
+            refuse_mixed(what, every[0], run)
+        return [runs[0] if runs else None for runs in found]
+
+    def _run(self, folder, stage):
+        if folder not in self._read:
+            record = records.read_record(folder)
+            _check_place(folder, record)
+            _check_log(folder, record)
+            _check_parents(folder, record)
+            condition = _condition(record, stage)
+            trained = experiments.experiment(stage.experiment.name, condition.settings)
+            as_it_was = replace(stage, experiment=trained, scale=condition.scale, seed=condition.seed)
+            self._read[folder] = Run(folder, record, condition, as_it_was)
+        return self._read[folder]
+
+
+def notes(runs):
+    """What has to be said of some runs, each thing once, in order (Condition.notes)."""
+    return list(dict.fromkeys(note for run in runs for note in run.condition.notes()))
+
+
+def refuse_mixed(what, one, other):
+    """Raises UserError, naming both, where two runs were made under different conditions."""
+    ways = {
+        "scale": "choose one with --scale",
+        "seed": "choose one with --seed",
+        "engine": "choose one with --engine",
+        "settings": "choose one with --set",
+        "images": "move one of them to another --runs folder",
+    }
+    for key in (f.name for f in fields(Condition)):
+        a, b = getattr(one.condition, key), getattr(other.condition, key)
+        if a != b:
+            raise UserError(
+                f"{what}: {shown(one.folder)} and {shown(other.folder)} differ in {key} ({_words(a)}; {_words(b)}): {ways[key]}"
+            )
+
+
+def _words(value):
+    if isinstance(value, tuple):
+        return ", ".join(value) or "the paper's"
+    return number_text(value) if isinstance(value, float) else str(value)[:12]
+
+
+def _condition(record, stage):
+    """Only the settings that reach the stage count: a stage may be shared by experiments that differ in others."""
+    reach = {k for k, rule in experiments.settings().items() if rule["stages"] in stage.reached}
+    written = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items() if k in reach}
+    trained = replace(experiments.experiment(stage.experiment.name), **written)
+    return Condition(
+        float(record["scale"]),
+        record["seed"],
+        records.engine(record),
+        tuple(_changes(trained, stage.reached)),
+        record["digests"]["pixels"],
+    )
+
+
+def _changes(experiment, reached):
+    rules = experiments.settings()
+    changed = experiments.changed(experiment).items()
+    return [setting_text(k, v) for k, v in changed if rules[k]["stages"] in reached]
+
+
+def _check_place(folder, record):
+    """A folder that was renamed, or copied into the place of another, would put its number in the wrong cell."""
+    own = group(record["dataset"], record["scale"], record["seed"]) / record["stage"]
+    if Path(*folder.parts[-3:]) != own:
+        raise UserError(
+            f"{shown(folder)} has the record of {own}: it was renamed or copied there, move it back or delete it"
+        )
+
+
+def _check_log(folder, record):
+    expected = record["digests"].get(records.LOG)
+    log = folder / records.LOG
+    if not log.exists():
+        raise UserError(f"{shown(log)} is missing: the folder was copied by half, copy it again or delete it")
+    if expected is not None and sha256(log) != expected:
+        raise UserError(f"{shown(log)} is not the one that its record names (edited, or copied by half): copy it again")
+
+
+def _check_parents(folder, record):
+    """The weights that it started from, and these in turn, must be those of the stages that stand beside it."""
+    for parent in record["parents"].values():
+        if isinstance(parent, str):
+            continue  # a record of version 0.1 before it named its parents' weights
+        # A teacher of another data set stands in that one's folder. Older records do not name it: there was none.
+        group = folder.parents[2] / parent.get("dataset", record["dataset"]) / folder.parent.name
+        beside = records.read_record(group / parent["stage"])
+        if beside is None:
+            continue
+        if beside["digests"][records.FINAL] != parent[records.FINAL]:
+            raise UserError(
+                f"{shown(folder)} started from another {parent['stage']} than the one beside it: train it again with run_stage.py, "
+                f"or copy both from one place"
+            )
+        _check_parents(group / parent["stage"], beside)

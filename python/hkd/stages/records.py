@@ -1,0 +1,116 @@
+"""What a stage leaves behind, as JSON: stage.json when it is prepared, log.jsonl while it trains, record.json at its end.
+
+A finished stage may be used again only if all that it depends on is unchanged; `state` decides that, and refuses files
+that were edited by hand, because the edit would otherwise be lost or, worse, half used.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from hkd.base.cli import UserError
+from hkd.base.files import sha256, shown, write_whole
+from hkd.stages import snapshots
+
+FILES = ("net.prototxt", "solver.prototxt", "init.caffemodel")
+FINAL = "final.caffemodel"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class State:
+    """status: 'new', 'begun', 'finished', or 'changed' (what it depends on is no longer what it was made from)."""
+
+    status: str
+    iteration: int = 0
+    final_sha256: str | None = None
+
+
+def state(folder, digest):
+    """The State of the stage in `folder` against what it would be made from now (its digest; None: not known yet)."""
+    prepared = read_json(folder / "stage.json")
+    if prepared is None:
+        return State("new")
+    for name, digest_of_file in prepared["files"].items():
+        if not (folder / name).exists() or sha256(folder / name) != digest_of_file:
+            raise UserError(
+                f"{shown(folder / name)} was edited by hand or damaged after it was written: to train with other settings use "
+                f"--set; to start again delete {shown(folder)}"
+            )
+    record = read_record(folder)
+    if digest is not None and prepared["digest"] != digest:
+        return State("changed", record["iterations"] if record else snapshots.iteration(folder / "snapshots"))
+    if record is None:
+        return State("begun", snapshots.iteration(folder / "snapshots"))
+    final = folder / FINAL
+    if not final.exists() or sha256(final) != record["digests"][FINAL]:
+        raise UserError(
+            f"{shown(final)} is not the file that its record names: delete {shown(folder)} to train it again"
+        )
+    return State("finished", record["iterations"], record["digests"][FINAL])
+
+
+def prepare_note(folder, stage, digest):
+    """Writes stage.json: the stage is prepared, and these are its files."""
+    note = {
+        "stage": stage.name,
+        "experiment": stage.experiment.name,
+        "digest": digest,
+        "iterations": stage.iterations,
+        "files": {name: sha256(folder / name) for name in FILES},
+    }
+    write_whole(folder / "stage.json", json.dumps(note, indent=1) + "\n")
+
+
+def write_record(folder, record):
+    """record.json, with a checksum of itself: a number edited by hand must not get into a table."""
+    write_whole(folder / "record.json", json.dumps({**record, "sha256": _self_digest(record)}, indent=1) + "\n")
+
+
+def engine(record):
+    """What trained the stage. Records older than the second engine do not say."""
+    return record.get("engine", "caffe")
+
+
+def read_record(folder):
+    """The record of a finished stage, or None. Raises UserError for one that is damaged or edited."""
+    record = read_json(folder / "record.json")
+    if record is None:
+        return None
+    if record.pop("sha256", None) != _self_digest(record):
+        raise UserError(
+            f"{shown(folder / 'record.json')} was edited or damaged: delete {shown(folder)} to train the stage again"
+        )
+    return record
+
+
+def _self_digest(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path):
+    """The content of a JSON file, None where there is none. Raises UserError for one that is not JSON."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{shown(path)} is damaged (no JSON object): delete {shown(path.parent)} to train the stage again"
+        )
+    return content
+
+
+def read_log(folder):
+    """The lines of log.jsonl as dicts, in order; a last line that a kill cut short is left out."""
+    path = folder / LOG
+    lines = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+    return lines

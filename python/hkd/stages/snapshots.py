@@ -1,0 +1,121 @@
+"""Snapshots that survive a kill: a folder each, made elsewhere and renamed, with the checksums of what is in it.
+
+A snapshot holds Caffe's own two files (weights, and the solver's iteration and momentum) and what the driver needs
+besides. Caffe's solverstate names the weights by path; the path is set anew on restoring, so that runs may be moved.
+"""
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from caffe.proto import caffe_pb2
+from google.protobuf.message import DecodeError
+
+from hkd.base.cli import UserError
+from hkd.base.files import sha256, shown, sync_folder
+
+WEIGHTS, STATE, NOTE = "weights.caffemodel", "solver.solverstate", "snapshot.json"
+KEPT = 2  # the newest, and the one before in case the newest is torn
+
+
+class Snapshots:
+    """The snapshots of one stage in `folder`; `digest` (stage.Stage.digest) tells its own from foreign ones."""
+
+    def __init__(self, folder, digest):
+        self.folder = folder
+        self.digest = digest
+        self.folder.mkdir(exist_ok=True)
+
+    @staticmethod
+    def prefix_in(folder):
+        """Where Caffe itself is to write: the solver's snapshot_prefix."""
+        return folder / ".caffe"
+
+    def save(self, solver, extra, files=None):
+        """Writes one of `solver` (pycaffe), with `extra` (JSON) and `files` ({name: bytes}) beside it. Raises UserError
+        when weights are not finite or the disk is full, before Caffe aborts on it; the snapshots that are there
+        stay."""
+        files = files or {}
+        weights = [blob.data for blobs in solver.net.params.values() for blob in blobs]
+        if not all(np.isfinite(w).all() for w in weights):
+            raise UserError(f"{shown(self.folder)}: a weight is not finite at iteration {solver.iter}: {self.advice()}")
+        needed = 3 * 4 * sum(w.size for w in weights) + sum(map(len, files.values())) + (1 << 20)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise UserError(
+                f"{shown(self.folder)}: {free >> 20} MB free, a snapshot needs {math.ceil(needed / 2**20)}: make room, then run the same command again"
+            )
+        partial = self.folder / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        solver.snapshot()
+        for suffix, name in (("caffemodel", WEIGHTS), ("solverstate", STATE)):
+            Path(f"{self.prefix_in(self.folder)}_iter_{solver.iter}.{suffix}").replace(partial / name)
+            _flush(partial / name)
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
+            _flush(partial / name)
+        note = {"digest": self.digest, "iteration": solver.iter, **extra}
+        note["sha256"] = {name: sha256(partial / name) for name in (WEIGHTS, STATE, *files)}
+        (partial / NOTE).write_text(json.dumps(note))
+        _flush(partial / NOTE)
+        final = self.folder / f"iter_{solver.iter:07d}"
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        sync_folder(self.folder)
+        for old in self._folders()[KEPT:]:
+            shutil.rmtree(old)
+
+    def newest(self, say):
+        """(folder, note) of the newest whole snapshot of this stage, or None. `say` is told of each that is skipped."""
+        for folder in self._folders():
+            problem, note = self._read(folder)
+            if not problem:
+                return folder, note
+            say(f"snapshot {shown(folder)} is {problem}: skipped for the one before")
+        return None
+
+    def _read(self, folder):
+        try:
+            note = json.loads((folder / NOTE).read_text())
+            if note["digest"] != self.digest:
+                return "of other settings or images", None
+            if any(sha256(folder / name) != value for name, value in note["sha256"].items()):
+                return "torn", None
+        except (OSError, ValueError, KeyError, TypeError):
+            return "torn", None
+        return None, note
+
+    def restore(self, folder, solver):
+        state = caffe_pb2.SolverState()
+        try:
+            state.ParseFromString((folder / STATE).read_bytes())
+        except DecodeError:
+            raise UserError(
+                f"{shown(folder / STATE)} is no solverstate: delete {shown(folder)} and run the same command again"
+            ) from None
+        state.learned_net = str((folder / WEIGHTS).absolute())
+        moved = self.folder / f".restore-{os.getpid()}.solverstate"  # each GPU's process restores by itself
+        moved.write_bytes(state.SerializeToString())
+        solver.restore(str(moved))
+        moved.unlink()
+
+    def advice(self):
+        kept = [folder.name for folder in self._folders()]
+        return f"the last good snapshot ({kept[0]}) is kept" if kept else "no snapshot was made before"
+
+    def _folders(self):
+        return sorted((f for f in self.folder.glob("iter_*") if f.is_dir()), reverse=True)
+
+
+def iteration(folder):
+    """The iteration of the newest snapshot in a stage's snapshot folder by its name alone, 0 without one."""
+    return max((int(f.name[5:]) for f in folder.glob("iter_*") if f.name[5:].isdigit()), default=0)
+
+
+def _flush(path):
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

@@ -1,0 +1,327 @@
+"""Which stages an experiment and a method come to, what each starts from, and its files: network, solver, digest.
+
+Nothing here trains or writes; training and make_prototxt.py decide what to do with it.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from hkd.base.cli import UserError
+from hkd.networks import fsp, fsp_flows, hint, hint_dynamic, kd, losses, plain, prototxt, solvers
+from hkd.networks.feed import Feed
+from hkd.paper import experiments, methods, stated
+from hkd.paper.experiments import Experiment
+from hkd.paper.methods import METHODS, Part
+from hkd.paper.settings import number_text, setting_text
+
+TEACHER = Part("teacher", shared=True)
+EVERY = 1000  # iterations between two tests, and between two snapshots of `caffe train`, at full scale
+LEAST_EVERY = 100  # a test of 10,000 images costs about as much as 25 iterations: scaled runs test no oftener
+NETS = (1, 2, 3)  # the replicates of the papers' tables
+DISPLAY = 100  # iterations between two lines of log.jsonl, at full scale
+LEAST_DISPLAY = 10
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of one experiment: what `run_stage.py --stage ... ` names.
+
+    method, part: the stage is METHODS[method][part]; part -1 is the teacher, which belongs to no method.
+    net:          the replicate, 1 to 3; 0 for a stage that all of them share. Of the teacher, 0 is net 1, which teaches; nets 2
+                  and 3 are trained alike and teach nobody.
+    """
+
+    experiment: Experiment
+    method: str
+    part_index: int
+    net: int
+    scale: float
+    seed: int
+
+    @property
+    def part(self):
+        return TEACHER if self.part_index < 0 else METHODS[self.method][self.part_index]
+
+    @property
+    def kind(self):
+        return self.part.kind
+
+    # --- what it starts from ----------------------------------------------------------------------------------------
+
+    @property
+    def parents(self):
+        """{role: stage} with the roles 'teacher' and 'student'."""
+        found = {}
+        if self.part.needs_teacher:
+            found["teacher"] = self._sibling("", -1)
+        if self.part.after is not None:
+            after = self.part.after
+            found["student"] = self._sibling(*(after if isinstance(after, tuple) else (self.method, after)))
+        return found
+
+    def _sibling(self, method, index):
+        if index < 0:
+            return Stage(self.experiment.of_teacher, "", -1, 0, self.scale, self.seed)
+        shared = METHODS[method][index].shared
+        return Stage(self.experiment, method, index, 0 if shared else self.net, self.scale, self.seed)
+
+    @property
+    def taught(self):
+        """Whether its weights depend on a teacher, in it or in a stage before it."""
+        return self.part.needs_teacher or any(parent.taught for parent in self.parents.values())
+
+    @property
+    def trains_student(self):
+        """Whether it trains the whole student, by the experiment's own schedule."""
+        return self.part is not TEACHER and self.part.classifies and self.kind != "grow"
+
+    @property
+    def trains_grown(self):
+        """Whether it trains the whole student from the last of SL-ResNet's growing networks."""
+        return self.kind != "grow" and "student" in self.parents and self.parents["student"].kind == "grow"
+
+    @property
+    def settled(self):
+        """The experiment as this stage has it: a teacher with a schedule of its own, and the hints that it gives, are not of the
+        student's. So they are the same in experiments that differ in that alone."""
+        own = self.experiment.teacher_schedule
+        if own is None or self.trains_student:
+            return self.experiment
+        return replace(self.experiment, base_lr=own.base_lr, stepvalue=own.stepvalue, max_iter=own.max_iter)
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    @property
+    def stem(self):
+        """Networks, method and stage: r26-teacher, r14-baseline, r26-r14-kd, r26-r14-layerwise-hint2."""
+        e = self.experiment
+        if self.part is TEACHER:
+            return "-".join(filter(None, (e.teacher.name, e.tag, "teacher")))
+        # A stage that no teacher has a part in is the same whichever teacher the experiment has.
+        names = [e.pair if self.taught else e.student.name, e.tag, e.student_tag if self.trains_student else ""]
+        names += [self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
+        names += [self.part.name] if self.kind != "dynamic" else []
+        return "-".join(dict.fromkeys(filter(None, names)))
+
+    @property
+    def name(self):
+        """The stage's folder: the stem, the net, and every changed setting that reaches it."""
+        net = f"-net{self.net}" if self.net else ""
+        return self.stem + net + "".join(f"+{setting_text(*item)}" for item in self._changes.items())
+
+    @property
+    def file_stem(self):
+        """The name of its files in prototxt/ and solvers/: the stem and the iterations at full scale."""
+        iterations = self._full_schedule.max_iter
+        return f"{self.stem}-{iterations // 1000}k" if iterations % 1000 == 0 else f"{self.stem}-{iterations}"
+
+    @property
+    def group(self):
+        """Data set, scale and seed: stages of one group may share parents, those of different groups never."""
+        return group(self.experiment.dataset, self.scale, self.seed)
+
+    def folder(self, runs):
+        return Path(runs) / self.group / self.name
+
+    @property
+    def _changes(self):
+        rules, reached = experiments.settings(), self.reached
+        return {k: v for k, v in experiments.changed(self.experiment).items() if rules[k]["stages"] in reached}
+
+    @property
+    def reached(self):
+        """The kinds of settings that reach it, see experiments.settings."""
+        own = {"all", self.kind, self.method, *(["fitnet"] if self.part.fitnet else [])}
+        if self.experiment.teacher_schedule is None or self.trains_student:
+            own.add("schedule")
+        if self.trains_grown:
+            own.add("grown")
+        return own.union(*(parent.reached for parent in self.parents.values()))
+
+    # --- numbers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _full_schedule(self):
+        e = self.settled
+        if self.kind == "hint":
+            step = self.part.step
+            if self.part.fitnet:
+                return stated.Schedule(e.hint_lr, e.fitnet_stepvalue, e.fitnet_iterations)
+            return stated.Schedule(e.hint_lr, (), e.hint_iterations[step - 1] if step else e.hint_kd_iterations)
+        if self.kind == "grow":
+            return stated.Schedule(e.sl_lr, (), e.sl_iterations)
+        if self.kind == "fsp":
+            whole = stated.Schedule(e.fsp_lr, e.fsp_stepvalue, e.fsp_iterations)
+            return part_of(whole, e.flow_iterations[self.part.step - 1]) if self.part.step else whole
+        return stated.Schedule(e.base_lr, e.stepvalue, e.max_iter)
+
+    @cached_property
+    def schedule(self):
+        """The paper's schedule with every count of iterations multiplied by the scale."""
+        full = self._full_schedule
+        return stated.Schedule(
+            full.base_lr,
+            tuple(sorted({scaled(step, self.scale) for step in full.stepvalue})),
+            scaled(full.max_iter, self.scale),
+        )
+
+    @property
+    def iterations(self):
+        return self.schedule.max_iter
+
+    @property
+    def random_seed(self):
+        """Decides fillers, crops and mirroring; another one for every stage, net and --seed."""
+        text = f"{self.seed} {self.experiment.dataset} {self.stem} {self.net}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+    @property
+    def learner(self):
+        """The Architecture that it trains."""
+        return self.experiment.teacher if self.part is TEACHER else self.experiment.student
+
+    @property
+    def learner_end(self):
+        """The residual module that the learner in it is cut above, (stack, block)."""
+        if self.kind == "hint":
+            return self.experiment.guided_modules[self.part.last_node - 1]
+        if self.kind == "fsp":
+            return self.learner.end(self.part.last_node)
+        return self.learner.end(self.part.step) if self.kind == "grow" else self.learner.modules[-1]
+
+    @property
+    def teacher_end(self):
+        """The same of a teacher beside a student."""
+        if self.kind == "hint":
+            return self.experiment.hint_modules[self.part.last_node - 1]
+        return self.experiment.teacher.end(self.part.last_node or 3)
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def check(self):
+        """Raises UserError where its network cannot be, without building it: widths or classes that do not fit."""
+        if self.kind == "fsp":
+            fsp_flows.check(self.experiment, self.part.flows)
+        if self.kind == "kd":
+            kd.check_classes(self.experiment)
+        if self.kind == "dynamic":
+            hint_dynamic.check(self.experiment)
+        e = self.experiment
+        if self.part.after == methods.TEACHER and e.teacher != e.student:
+            raise UserError(
+                f"{e.name}: method {self.method} trains the teacher on as a student: both need the same layers, not "
+                f"{e.teacher.name} and {e.student.name}"
+            )
+
+    def network(self, data_folder, test_images):
+        """Its NetParameter, reading LMDBs under `data_folder`."""
+        e = replace(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
+        feed = Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
+        if self.kind == "hint":
+            return hint.network(e, self.part.pairs, feed)
+        if self.kind == "fsp":
+            return fsp.network(e, self.part.flows, feed, self.random_seed if self.part.permuted else None)
+        if self.kind == "kd":
+            if self.part.fitnet:
+                return kd.network(e, feed, losses.Falling(*e.fitnet_lambda, self.iterations))
+            return kd.network(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
+        if self.kind == "dynamic":
+            part = self.part
+            return hint_dynamic.network(e, feed, part.weights, part.ensemble, self.iterations, self.random_seed)
+        self.check()
+        return plain.network(e, self.learner, feed, self.learner_end)
+
+    def solver(self, net, snapshot_prefix, test_images):
+        """Its SolverParameter for the network file `net`."""
+        every = min(max(round(EVERY * self.scale), LEAST_EVERY), self.iterations)
+        display = min(max(round(DISPLAY * self.scale), LEAST_DISPLAY), self.iterations)
+        return solvers.solver(
+            net, self.schedule, self.experiment, test_images, self.random_seed, snapshot_prefix, every, display, every
+        )
+
+    def header(self):
+        """The comment lines at the head of its files."""
+        scale = "" if self.scale == 1 else f", scale {self.scale:g}: NOT the paper's number of iterations"
+        return [
+            f"{self.experiment.facts.title}, {self.stem}: {self.iterations} iterations{scale}",
+            "Generated by this project's Python; an edit here is refused by run_stage.py.",
+        ]
+
+    def files(self, folder, data_folder, test_images):
+        """{name: text} of net.prototxt and solver.prototxt as they lie in the stage's `folder`."""
+        net = self.network(data_folder, test_images)
+        solver = self.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
+        return {
+            "net.prototxt": prototxt.text(net, self.header()),
+            "solver.prototxt": solvers.text(solver, self.header()),
+        }
+
+    @property
+    def beside(self):
+        """The settings that the driver itself trains by, beside network and solver: hint-dynamic KD's meta steps."""
+        if self.kind != "dynamic":
+            return {}
+        return {k: getattr(self.experiment, k) for k in experiments.settings() if k.startswith("dynamic_")}
+
+    def digest(self, manifest, parents):
+        """sha256 over all that decides its weights: network, solver, images, and the weights that it starts from.
+
+        parents: {role: sha256 of that stage's final.caffemodel}. Folders are left out, so that runs may be moved.
+        """
+        files = self.files("STAGE", "DATA", manifest.test_images)
+        whole = {"files": files, "pixels": manifest.pixels, "parents": parents}
+        if self.beside:
+            whole["beside"] = self.beside
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def part_of(schedule, iterations):
+    """A schedule with its steps in the same proportions, but of `iterations` in all."""
+    steps = tuple(scaled(step, iterations / schedule.max_iter) for step in schedule.stepvalue)
+    return stated.Schedule(schedule.base_lr, steps, iterations)
+
+
+def group(dataset, scale, seed):
+    """The folder under --runs of what was trained with one data set, scale and seed."""
+    name = "full" if scale == 1 else f"scale{number_text(scale)}"
+    return Path(dataset) / f"{name}-seed{seed}"
+
+
+def scaled(count, scale):
+    return max(1, round(count * scale))
+
+
+def scaled_fraction(fraction, scale):
+    """BatchNorm's moving average reaches back about 1 / (1 - fraction) iterations; a scaled run scales that count too,
+    down to 10. Unscaled, the stored statistics of a short run would be those of its first, wild iterations.
+    """
+    shortest = min(fraction, 0.9)
+    return max(shortest, round(1 - (1 - fraction) / scale, 6))
+
+
+def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
+    """The stage that the command line names. Raises UserError for what does not fit together."""
+    if not (math.isfinite(scale) and 0 < scale <= 1):
+        raise UserError(f"--scale {scale}: expected more than 0 and at most 1 (the paper's iterations)")
+    if net not in NETS:
+        raise UserError(f"--net {net}: expected 1, 2, 3 or all")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"--seed {seed}: expected 0 to {2**31 - 1}")
+    if kind == "teacher":
+        if step is not None:
+            raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
+        return Stage(experiment.of_teacher, "", -1, net if net > 1 else 0, scale, seed)
+    index = methods.find(method, kind, step)
+    return Stage(experiment, method, index, 0 if METHODS[method][index].shared else net, scale, seed)
+
+
+def lineage(last):
+    """Every stage that `last` needs, parents first, `last` at the end, each once."""
+    order = []
+    for parent in last.parents.values():
+        order += [found for found in lineage(parent) if found not in order]
+    return [*order, last]

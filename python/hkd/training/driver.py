@@ -1,0 +1,319 @@
+"""From a stage that was asked for to a stage that is trained: the data set, the plan, each stage in its own process."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from hkd.base.cli import IMAGE, ROOT, UserError, default_folder, fail, require_writable
+from hkd.base.files import shown
+from hkd.base.locks import is_locked, only_one
+from hkd.engines import choice, memory, parallel
+from hkd.networks import prototxt
+from hkd.paper import datasets, experiments
+from hkd.paper.settings import setting_text
+from hkd.stages import committed, records, snapshots
+from hkd.stages.stage import lineage
+from hkd.training import hint_dynamic
+from hkd.training.job import Job
+
+FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run: folders, device, and what the command line says of the display."""
+
+    runs: Path
+    data: Path | None  # the LMDBs of the stage that is asked for; None: the data set's folder in cli.default_folder
+    device: object
+    verbose: bool = False
+    snapshot_seconds: float = 60.0
+    engine: str = "caffe"
+    precision: str = "fp32"
+    wait: bool = False  # for a stage that another process is training
+    teacher_data: Path | None = None  # like data, where the teacher was trained on another data set
+    memo: bool = True  # whether a teacher's answers are kept, where they may be
+
+    @property
+    def label(self):
+        return choice.label(self.engine, self.precision, len(self.device.gpus))
+
+    def data_folders(self, stage):
+        """{data set: folder of its LMDBs} for `stage` and all that it needs."""
+        names = dict.fromkeys(needed.experiment.dataset for needed in lineage(stage))
+        given = {name: self.data if name == stage.experiment.dataset else self.teacher_data for name in names}
+        return {name: folder or default_folder("data") / name for name, folder in given.items()}
+
+
+def run_stage(stage, options, dry_run=False, prepare_only=False):
+    """Trains `stage` and before it every stage that it needs and that is not finished. Returns an exit code."""
+    committed.refuse_edited(stage)
+    folders = options.data_folders(stage)
+    manifests = {name: datasets.read_manifest(folder, datasets.dataset(name)) for name, folder in folders.items()}
+    print_plan(stage, options, folders, manifests)
+    if stage.kind == "dynamic":
+        hint_dynamic.check(stage, options.engine, options.device.gpus)
+    if options.engine == "caffe" and options.device.gpus:
+        parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
+        if len(options.device.gpus) > 1:
+            parallel.check_crops(stage.experiment)
+        manifest = manifests[stage.experiment.dataset]
+        images = manifest.test_images if manifest else stage.experiment.facts.test_images
+        memory.check(lineage(stage), images, options.device)
+    if dry_run:
+        return 0
+    last_of_each = {needed.experiment.dataset: needed for needed in lineage(stage)}
+    for name, needed in last_of_each.items():
+        if manifests[name] is None:
+            require_writable(options.runs)  # before the time that a data set takes
+            manifests[name] = build_data(needed, folders[name])
+        check_data(needed, manifests[name])
+    for needed in lineage(stage):
+        state = records.state(needed.folder(options.runs), digest(needed, options, manifests))
+        if state.status == "finished":
+            if needed == stage:
+                refuse_other_engine(folder=stage.folder(options.runs), asked=options.label)
+            continue
+        if state.status == "changed":
+            set_aside(needed.folder(options.runs))
+        last = needed == stage
+        print(f"{needed.name}: {needed.iterations:,} iterations", flush=True)
+        code = spawn(needed, options, folders[needed.experiment.dataset], prepare_only and last)
+        if code:
+            return code
+    where = stage.folder(options.runs)
+    if prepare_only:
+        print(f"ready: {without_us(shown(where), stage.network('DATA', 1))}")
+    else:
+        print_result(stage, records.read_record(where), where)
+    return 0
+
+
+def without_us(folder, network):
+    """The command that trains a prepared stage without the driver: in pycaffe where it has Python layers, since our `caffe` binary
+    and the Python module that such a layer needs have Caffe in them each."""
+    solver, weights = f"{folder}/solver.prototxt", f"{folder}/init.caffemodel"
+    if not prototxt.without_cuda(network):
+        return f"caffe train -solver {solver} -weights {weights}"
+    script = f"import caffe; s = caffe.get_solver('{solver}'); s.net.copy_from('{weights}'); s.solve()"
+    return f'PYTHONPATH=python python -c "{script}"'
+
+
+def refuse_other_engine(folder, asked):
+    """Raises UserError where the stage that was asked for was finished by another engine: its result is not what was
+    asked for. A stage that it starts from may be of any engine."""
+    engine = records.engine(records.read_record(folder))
+    if engine != asked:
+        raise UserError(
+            f"{shown(folder)} was finished by engine {engine}, not {asked}: name another --runs folder, or use "
+            f"{choice.asked_for(engine)}"
+        )
+
+
+def check_data(stage, manifest):
+    facts = stage.experiment.facts
+    if manifest.pad != facts.pad:
+        raise UserError(
+            f"{shown(manifest.folder)} was built with --pad {manifest.pad}, {facts.title}'s networks need {facts.pad}: "
+            f"build it again, or name another folder with --data"
+        )
+    if stage.experiment.batch > manifest.train_images:
+        raise UserError(
+            f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}"
+        )
+    if stage.kind == "dynamic":
+        hint_dynamic.check_data(stage, manifest)
+
+
+def digest(stage, options, manifests):
+    """The stage's digest as of now; None while a parent is not finished, or the data set is not there."""
+    manifest = manifests[stage.experiment.dataset]
+    if manifest is None:
+        return None
+    parents = {}
+    for role, parent in stage.parents.items():
+        state = records.state(parent.folder(options.runs), digest(parent, options, manifests))
+        if state.status != "finished":
+            return None
+        parents[role] = state.final_sha256
+    return stage.digest(manifest, parents)
+
+
+def set_aside(folder):
+    """Keeps what a stage was before it changed, under a name that no stage has."""
+    with only_one(folder):
+        pass  # nobody may be writing there
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    print(f"{shown(folder)} was made from other settings, images or weights: kept as {aside.name}", flush=True)
+
+
+def build_data(stage, folder):
+    """Builds the data set that is not there; one line says how to provide it where that cannot be done."""
+    require_writable(folder)
+    name = stage.experiment.dataset
+    tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
+    tool += ["--index"] if stage.part.indexed else []
+    print(f"{shown(folder)} is not there: building it", flush=True)
+    done = subprocess.run([sys.executable, *tool], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["make_lmdb.py failed"])[-1].removeprefix("error: ")
+        remedy = (
+            f"mount the folder that has its official archive, or its LMDBs: -v FOLDER:{default_folder('data')}"
+            if IMAGE
+            else f"get its official archive and build it with python data_tools/make_lmdb.py --dataset {name} "
+            f"--source ARCHIVE --out {shown(folder)}"
+        )
+        raise UserError(f"no {stage.experiment.facts.title} in {shown(folder)}: {remedy} ({reason})")
+    return datasets.read_manifest(folder, stage.experiment.facts)
+
+
+# --- the process of a stage ---------------------------------------------------------------------------------------------
+
+
+def spawn(stage, options, data_folder, prepare_only=False):
+    """Trains one stage in a process of its own and returns its exit code, having said in one line what went wrong."""
+    job = Job(
+        experiment=stage.experiment.name,
+        changes=tuple(stage_changes(stage)),
+        method=stage.method,
+        part_index=stage.part_index,
+        net=stage.net,
+        scale=stage.scale,
+        seed=stage.seed,
+        runs=str(Path(options.runs).absolute()),
+        data=str(Path(data_folder).absolute()),
+        gpus=options.device.gpus,
+        threads=options.device.threads,
+        why=options.device.why,
+        engine=options.engine,
+        precision=options.precision,
+        verbose=options.verbose,
+        snapshot_seconds=options.snapshot_seconds,
+        parent=os.getpid(),
+        prepare_only=prepare_only,
+        wait=options.wait,
+        memo=options.memo,
+    )
+    environment = choice.environment(options.engine, options.device.threads) | {"PYTHONPATH": str(ROOT / "python")}
+    jobs = [job]
+    if len(job.gpus) > 1:
+        place = parallel.meeting_place(stage.folder(options.runs))
+        jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(job.gpus))]
+    # A process group of its own: a terminal's Ctrl-C then comes to this process alone, as `kill` and `docker stop` do,
+    # and is passed on once; the child takes a second signal as an order to leave at once.
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hkd.training.job"],
+            stdin=subprocess.PIPE,
+            text=True,
+            env=environment,
+            process_group=0,
+        )
+        for _ in jobs
+    ]
+    asked = []
+
+    def pass_on(number, frame):
+        asked.append(number)
+        children[0].send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        for each, child in zip(jobs, children, strict=True):
+            child.stdin.write(json.dumps(asdict(each)))
+            child.stdin.close()
+        rank, code = parallel.supervise(children)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if jobs[0].meeting:
+            Path(jobs[0].meeting).unlink(missing_ok=True)
+    if code == 0 and asked:
+        print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
+        return 128 + asked[0]
+    if code < 0:
+        return fail(last_words(stage.folder(options.runs) / parallel.log_name(rank), -code), code=128 - code)
+    return code
+
+
+def stage_changes(stage):
+    return [setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
+
+
+def last_words(log, number):
+    """One line for a process that a signal ended: Caffe's last fatal line where there is one."""
+    fatal = None
+    if log.exists():
+        this_session = log.read_text(errors="replace").rpartition("\n=== ")[2]
+        for line in this_session.splitlines():
+            fatal = FATAL.match(line) or fatal
+    if fatal is None:
+        name = signal.Signals(number).name
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        return f"training was ended by {name}{hint}: the same command goes on from the last snapshot; log: {shown(log)}"
+    return f"Caffe stopped: {fatal.group(2).strip()} ({fatal.group(1)}): the last snapshot is kept; log: {shown(log)}"
+
+
+# --- what is printed ------------------------------------------------------------------------------------------------------
+
+
+def print_plan(stage, options, folders, manifests):
+    e = stage.experiment
+    scale = "" if stage.scale == 1 else f"   scale {stage.scale:g}: not the paper's iterations"
+    learned_on = f" on {e.of_teacher.facts.title}" if e.teacher_dataset else ""
+    print(
+        f"{e.name} ({e.reported_in}): teacher {e.teacher.depth} layers{learned_on}, student {e.student.depth} layers, "
+        f"{e.facts.title}{scale}"
+    )
+    where = [shown(path) + ("" if manifests[name] else " (not there: will be built)") for name, path in folders.items()]
+    engine = "" if options.label == "caffe" else f"   engine: {options.label}"
+    print(f"data: {', '.join(where)}   device: {options.device}" + engine)
+    for needed in lineage(stage):
+        rate = needed.schedule.base_lr
+        name = needed.name if needed.experiment.dataset == e.dataset else f"{needed.experiment.dataset}: {needed.name}"
+        state = records.state(needed.folder(options.runs), digest(needed, options, manifests))
+        words = {
+            "new": "to train",
+            "begun": f"to go on at {state.iteration:,}",
+            "finished": "finished, used again",
+            "changed": "changed since: to train again",
+        }[state.status]
+        print(f"  {name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
+        on_the_cpu = prototxt.without_cuda(needed.network("DATA", 1)) if options.device.gpus else []
+        if on_the_cpu and options.engine == "caffe":
+            print(f"    Python layers, which compute on the CPU: {', '.join(on_the_cpu)}")
+    sys.stdout.flush()  # the processes that follow write to the same place
+
+
+def print_result(stage, record, folder):
+    Pc = record["Pc"]
+    reached = (
+        f"Pc {Pc['last']:.2f} % (best {Pc['best']:.2f} at {Pc['best_iteration']:,})"
+        if Pc
+        else f"test loss {record['test_loss']:.4g}"
+    )
+    print(f"{stage.name}: {reached}, {record['seconds']:.0f} s; {shown(folder)}/record.json")
+
+
+def status_rows(runs, dataset):
+    """One row a stage found under runs/<dataset>: (data set, group, stage, state, Pc last, Pc best, seconds)."""
+    for note_path in sorted(Path(runs).glob(f"{dataset}/*/*/stage.json")):
+        folder = note_path.parent
+        names = (folder.parent.parent.name, folder.parent.name, folder.name)
+        note = records.read_json(note_path)
+        record = records.read_record(folder)
+        if record is not None:
+            Pc = record["Pc"] or {"last": None, "best": None}
+            yield *names, "finished", Pc["last"], Pc["best"], record["seconds"]
+        else:
+            at = snapshots.iteration(folder / "snapshots")
+            state = f"{'training' if is_locked(folder) else 'stopped'}, snapshot at {at:,} of {note['iterations']:,}"
+            yield *names, state, None, None, None

@@ -1,0 +1,162 @@
+"""One stage, in a process of its own: `python -m hkd.training.job`, with the job as JSON on standard input.
+
+A process of its own, because a failed CHECK of Caffe aborts the process: the parent (driver.py) then still lives, and
+turns Caffe's last words into one line. A stage is three files (net.prototxt, solver.prototxt, init.caffemodel) that a
+stock `caffe train -solver ... -weights ...` trains too, to the same bytes on the same CPU.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from hkd.base.cli import ROOT, UserError, run
+from hkd.base.files import sha256, shown, write_whole
+from hkd.base.locks import only_one
+from hkd.engines import devices, parallel
+from hkd.paper import datasets, experiments
+from hkd.stages import records, surgery
+from hkd.stages.snapshots import Snapshots
+from hkd.stages.stage import Stage
+from hkd.training.loop import Stopped, StopSignal, Training, build_solver, skip_data
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the parent asks for: a stage, by the words that name it, and where and how to train it."""
+
+    experiment: str
+    changes: tuple[str, ...]
+    method: str
+    part_index: int
+    net: int
+    scale: float
+    seed: int
+    runs: str
+    data: str
+    gpus: tuple[int, ...]
+    threads: int
+    why: str
+    engine: str
+    precision: str
+    verbose: bool
+    snapshot_seconds: float
+    parent: int
+    prepare_only: bool = False
+    wait: bool = False
+    memo: bool = True  # whether a teacher's answers are kept, where they may be
+    rank: int = 0  # of the processes of several GPUs, which find each other by the file `meeting`
+    meeting: str | None = None
+
+    @property
+    def stage(self):
+        chosen = experiments.experiment(self.experiment, self.changes)
+        return Stage(chosen, self.method, self.part_index, self.net, self.scale, self.seed)
+
+    @property
+    def device(self):
+        return devices.Device(tuple(self.gpus), self.threads, self.why)
+
+
+def main():
+    stop = StopSignal()
+    asked = sys.stdin.read()
+    if not asked:
+        return 1  # the driver died before it said what to train
+    job = Job(**json.loads(asked))
+    _die_with(job.parent)
+    os.chdir(ROOT)  # the paths in the stage's files are from here
+    stage = job.stage
+    folder = stage.folder(job.runs)
+    if job.rank:
+        return follow(stage, folder, job)
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder, lambda: job.wait and not stop.number):
+        manifest = datasets.read_manifest(job.data, stage.experiment.facts)
+        with _caffe_log(folder / "caffe.log", job.verbose):
+            digest, parents, finished = prepare(stage, folder, job, manifest)
+            if not (finished or job.prepare_only):
+                try:
+                    Training(stage, folder, job, manifest, digest, parents, stop).run()
+                except Stopped as error:
+                    return 128 + error.args[0]
+    return 0
+
+
+def follow(stage, folder, job):
+    """The process of another GPU than the first: iterates with that one's, which tells it when to begin."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the first process writes the snapshot; then the driver ends this one
+    begin = parallel.wait_for(job.meeting)
+    with _caffe_log(folder / parallel.log_name(job.rank), job.verbose):
+        solver = build_solver(folder, job)
+        if begin["snapshot"]:
+            Snapshots(folder / "snapshots", None).restore(begin["snapshot"], solver)
+        skip_data(solver)
+        parallel.follow(solver, begin["uid"], stage.iterations)
+    return 0
+
+
+def prepare(stage, folder, job, manifest):
+    """Writes the stage's three files unless they are there and up to date.
+
+    Returns its digest, the sha256 of its parents' weights by role, and whether it is finished already: another driver
+    may have been quicker.
+    """
+    parents = {role: sha256(parent.folder(job.runs) / records.FINAL) for role, parent in stage.parents.items()}
+    digest = stage.digest(manifest, parents)
+    found = records.state(folder, digest)
+    if found.status == "changed":
+        raise UserError(f"{shown(folder)} was made from other settings, images or weights: run_stage.py sets it aside")
+    if found.status == "finished":
+        return digest, parents, True
+    files = stage.files(shown(folder), shown(job.data), manifest.test_images)
+    if found.status == "begun" and all((folder / name).read_text() == text for name, text in files.items()):
+        return digest, parents, False
+    sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.runs))
+    network = stage.network("DATA", manifest.test_images)
+    init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
+    (folder / "stage.json").unlink(missing_ok=True)
+    for name, text in files.items():
+        write_whole(folder / name, text)
+    write_whole(folder / "init.caffemodel", init.SerializeToString(deterministic=True))
+    write_whole(folder / "init.txt", "\n".join(report.lines()) + "\n")
+    records.prepare_note(folder, stage, digest)
+    print(f"  {report.summary()} (init.txt)", flush=True)
+    return digest, parents, False
+
+
+@contextmanager
+def _caffe_log(path, verbose):
+    """Sends what Caffe writes to stderr to `path` (and to the terminal too if `verbose`), and keeps Python's own."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
+    with path.open("a") as log:
+        log.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n")
+        log.flush()
+        if verbose:
+            # -i: Ctrl-C reaches the whole group, and Caffe would die of the broken pipe.
+            tee = subprocess.Popen(["tee", "-i", "-a", str(path)], stdin=subprocess.PIPE, stdout=terminal)
+            os.dup2(tee.stdin.fileno(), 2)
+        else:
+            os.dup2(log.fileno(), 2)
+    yield
+
+
+def _die_with(parent):
+    """The kernel kills this process when the driver dies, however it dies: no orphan goes on holding the lock."""
+    import ctypes
+
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we could ask for that
+        os._exit(128 + signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    run(main)
