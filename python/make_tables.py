@@ -4,12 +4,15 @@ python python/make_tables.py [--runs runs] [--out results]             everythin
 python python/make_tables.py table1 figure9 --scale 0.01               some of it
 python python/make_tables.py --check                                   which of the paper's claims the records show
 python python/make_tables.py --cost --rate 20                          iterations, multiply-adds, hours of every target
+python python/make_tables.py --cost --measure --jobs 2 table3          the hours at the rate of this machine
 python python/make_tables.py --experiment fashion-mnist-r14-r8         the methods of one experiment side by side
 python python/make_tables.py --measured results/measured               what is kept with the project, from its records
 python python/make_tables.py fashion-mnist-r14-r8-weights              hint-dynamic KD's weights over its iterations
 """
 
 import math
+import os
+import sys
 from pathlib import Path
 
 from hkd.base.cli import Parser, UserError, default_folder, did_you_mean, run, use_project_python
@@ -18,8 +21,9 @@ if __name__ == "__main__":
     use_project_python()
 
 from hkd.base.files import shown, write_whole
+from hkd.engines import choice
 from hkd.paper import experiments
-from hkd.results import claims, collected, cost, figures, report, tables
+from hkd.results import claims, collected, cost, figures, report, speed, tables
 from hkd.results.runs import Choice, Runs
 from hkd.results.targets import TARGETS, WEIGHTS
 
@@ -43,6 +47,12 @@ def parser():
     p.add_argument(
         "--rate", type=float, default=10.0, metavar="IT/S", help="of --cost: iterations a second; default 10"
     )
+    p.add_argument(
+        "--measure",
+        action="store_true",
+        help="of --cost: measure the rate of every kind of stage here, with --engine, a few seconds each",
+    )
+    p.add_argument("--jobs", type=int, default=1, help="of --cost --measure: jobs of one thread at a time; default 1")
     p.add_argument("--nets", type=int, default=tables.NETS, help="of --cost: nets of each method; default 3")
     p.add_argument(
         "--runs",
@@ -141,8 +151,23 @@ def print_cost(options):
         raise UserError(f"--rate {options.rate}: expected more than 0 iterations a second")
     if not 1 <= options.nets <= tables.NETS:
         raise UserError(f"--nets {options.nets}: expected 1 to {tables.NETS}")
+    for name in options.names:
+        if name not in TARGETS:
+            raise did_you_mean(name, TARGETS, "table or figure that has a cost")
     scale = 1.0 if options.scale is None else Choice(scale=options.scale).scale
-    print(cost.table(options.nets, scale, options.rate))
+    stages = cost.of_targets(options.names, options.nets, scale)
+    if not options.measure:
+        print(cost.table(stages, lambda stage: 1 / options.rate, f"{options.rate:g} it/s"))
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= options.jobs <= cores:
+        raise UserError(f"--jobs {options.jobs}: expected 1 to {cores}, the cores of this machine")
+    engine, precision = choice.read_label(options.engine or "caffe")
+    needed = cost.needed_by([stage for found in stages.values() for stage in found])
+    seconds = speed.of(needed, engine, precision, options.jobs, lambda line: print(line, file=sys.stderr, flush=True))
+    at = f"{options.jobs} job{'s' * (options.jobs > 1)} of one thread here, {options.engine or 'caffe'}"
+    print(cost.table(stages, lambda stage: seconds[stage] / options.jobs, at))
+    print("Training alone: without tests, and with a teacher that is asked in every iteration.")
     return 0
 
 

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import re
 
-from hkd.base.cli import UserError
+from hkd.base.cli import UserError, did_you_mean
 from hkd.engines import devices
 
 ENGINES = ("caffe", "torch")
@@ -18,6 +18,16 @@ def label(engine, precision, gpus=1):
 
 
 LABELS = ("caffe", *(label("torch", precision) for precision in PRECISIONS))
+
+
+def read_label(label):
+    """(engine, precision) of a label of one device. Raises UserError for another word."""
+    if label not in LABELS:
+        raise did_you_mean(label, LABELS, "engine")
+    engine, _, precision = label.partition("-")
+    return engine, precision or "fp32"
+
+
 MANY_GPUS = re.compile(r"caffe-\d+gpu")  # labels too
 
 

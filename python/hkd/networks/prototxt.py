@@ -24,18 +24,25 @@ def without_cuda(network):
 def built(network, facts, phase, shares=1):
     """The caffe.Net of one phase on the CPU, a batch divided by `shares` in place of its LMDBs. Caffe allocates nothing
     for its blobs until it is run."""
-    bare = caffe_pb2.NetParameter(name=network.name)
-    for layer in network.layer:
-        if layer.type != "Data":
-            bare.layer.add().CopyFrom(layer)
-        elif layer.include[0].phase == phase:
-            batch = layer.data_param.batch_size // shares
-            for top, shape in zip(layer.top, ([batch, facts.channels, facts.size, facts.size], [batch]), strict=False):
-                bare.layer.add(name=top, type="Input", top=[top]).input_param.shape.add(dim=shape)
+    bare = with_inputs(network, facts, shares)
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
         file.write(text_format.MessageToString(bare))
         file.flush()
         return caffe.Net(file.name, phase)
+
+
+def with_inputs(network, facts, shares=1):
+    """The network with Input layers in place of its Data layers, of the same phases and batches, divided by `shares`."""
+    bare = caffe_pb2.NetParameter(name=network.name)
+    for layer in network.layer:
+        if layer.type != "Data":
+            bare.layer.add().CopyFrom(layer)
+            continue
+        batch = layer.data_param.batch_size // shares
+        for top, shape in zip(layer.top, ([batch, facts.channels, facts.size, facts.size], [batch]), strict=False):
+            made = bare.layer.add(name=top, type="Input", top=[top], include=layer.include)
+            made.input_param.shape.add(dim=shape)
+    return bare
 
 
 def parameter_shapes(network, facts):

@@ -1,4 +1,4 @@
-"""What a table or figure costs to make: stages, iterations, multiply-adds, and hours at a speed that the reader gives."""
+"""What a table or figure costs to make: stages, iterations, multiply-adds, and hours at a speed that is given or measured."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,13 @@ from hkd.stages.stage import lineage
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a set of stages, each counted once. multiply_adds: of all training iterations, without tests."""
+    """Of a set of stages, each counted once. multiply_adds, hours: of all training iterations, without tests."""
 
     name: str
     stages: int
     iterations: int
     multiply_adds: int
-
-    def hours(self, iterations_per_second):
-        return self.iterations / iterations_per_second / 3600
+    hours: float
 
 
 def multiply_adds(architecture, facts, end=None, classes=None):
@@ -51,30 +49,46 @@ def of_iteration(stage):
     return total
 
 
-def of(name, stages):
-    """The Cost of `stages` with all that they need."""
+def needed_by(stages):
+    """`stages` and all that they need, each once."""
     needed = dict.fromkeys(s for stage in stages for s in lineage(stage))
-    once = {(s.group, s.name): s for s in needed}.values()
-    return Cost(name, len(once), sum(s.iterations for s in once), sum(s.iterations * of_iteration(s) for s in once))
+    return list({(s.group, s.name): s for s in needed}.values())
 
 
-def table(nets, scale, iterations_per_second):
-    """The costs of every target as Markdown, and of those together that `make tables` and `all-methods` make."""
-    stages = {name: target.stages(nets, scale) for name, target in targets.TARGETS.items()}
+def of(name, stages, seconds=lambda stage: 0.0):
+    """The Cost of `stages` with all that they need. seconds(stage): of an iteration, divided by the jobs at a time."""
+    once = needed_by(stages)
+    return Cost(
+        name,
+        len(once),
+        sum(s.iterations for s in once),
+        sum(s.iterations * of_iteration(s) for s in once),
+        sum(s.iterations * seconds(s) for s in once) / 3600,
+    )
+
+
+def of_targets(names, nets, scale):
+    """{name: its last stages} of the targets `names`; of all where there are none."""
+    return {name: targets.TARGETS[name].stages(nets, scale) for name in names or targets.TARGETS}
+
+
+def table(stages, seconds, at):
+    """The costs of some targets (of_targets) as Markdown; of all of them also of those together that `make tables` and
+    `all-methods` make. seconds: as in `of`; at: what the hours are at, for the heading."""
     costs = []
     for group, together in (
         ([name for name in stages if name not in targets.ALL_METHODS], "all of the above"),
-        (targets.ALL_METHODS, "all methods on all pairs"),
+        ([name for name in stages if name in targets.ALL_METHODS], "all methods on all pairs"),
     ):
-        costs += [of(targets.TARGETS[name].label, stages[name]) for name in group]
-        costs.append(of(f"{together}, each stage once", [stage for name in group for stage in stages[name]]))
-    costs.append(of("both, each stage once", [stage for found in stages.values() for stage in found]))
+        costs += [of(targets.TARGETS[name].label, stages[name], seconds) for name in group]
+        if len(group) > 1:
+            whole = [stage for name in group for stage in stages[name]]
+            costs.append(of(f"{together}, each stage once", whole, seconds))
+    if len(stages) == len(targets.TARGETS):
+        costs.append(of("both, each stage once", [stage for found in stages.values() for stage in found], seconds))
     lines = [
-        f"| | stages | iterations | multiply-adds | hours at {iterations_per_second:g} it/s |",
+        f"| | stages | iterations | multiply-adds | hours at {at} |",
         "|---|---:|---:|---:|---:|",
-        *(
-            f"| {c.name} | {c.stages} | {c.iterations:,} | {c.multiply_adds:.2e} | {c.hours(iterations_per_second):,.1f} |"
-            for c in costs
-        ),
+        *(f"| {c.name} | {c.stages} | {c.iterations:,} | {c.multiply_adds:.2e} | {c.hours:,.1f} |" for c in costs),
     ]
     return "\n".join(lines) + "\n"
