@@ -6,6 +6,10 @@
 4. engines:     an iteration of KD, of the plain student and of the hint steps, 26 to 14 layers, by plain BVLC Caffe, our
                 build, the torch engine and a hand-written port (tests/bench_engines.py)
 5. workflow:    iterations a second of one job with all cores and of a job a core with one thread each, interleaved, medians
+6. bf16:        the torch engine in float32 and bfloat16, with and without a teacher's kept answers, beside a bfloat16 port
+                (tests/bench_bf16.py)
+
+With names of parts (data, driver, engines, workflow, bf16) only these are measured, and the others in results/bench.json stay.
 """
 
 import json
@@ -22,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
 os.environ.setdefault("GLOG_minloglevel", "2")
 
+import bench_bf16  # noqa: E402
 import bench_engines  # noqa: E402
+from hkd.engines import devices  # noqa: E402
 
 ROUNDS, ITERATIONS = 9, 30
 
@@ -153,17 +159,29 @@ def show(numbers, indent="  "):
             print(f"{indent}{what:<38}{number:>12}")
 
 
+PARTS = {
+    "data": data_tools, "driver": driver, "workflow": workflow, "engines": bench_engines.main, "bf16": bench_bf16.main,
+}  # fmt: skip
+
+
 def main():
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        results = {"data tools": data_tools(folder), "driver": driver(folder), "workflow": workflow(folder)}
-        results["engines"] = bench_engines.main(folder)
-    for part, numbers in results.items():
-        print(f"\n{part}")
-        show(numbers)
+    asked = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in asked if name not in PARTS]
+    if unknown:
+        sys.exit(f"error: no part {unknown[0]}: known are {', '.join(PARTS)}")
     out = ROOT / "results/bench.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(results | {"cores": len(os.sched_getaffinity(0))}, indent=1) + "\n")
+    results = json.loads(out.read_text()) if out.exists() else {}
+    machine = {"processor": devices.hardware(devices.Device((), 1, "")), "cores": len(os.sched_getaffinity(0))}
+    for part in asked:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            if part == "driver":
+                data_tools(folder)
+            results[part] = {**machine, "load before": round(os.getloadavg()[0], 2), **PARTS[part](folder)}
+        print(f"\n{part}")
+        show(results[part])
+        out.parent.mkdir(exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nwritten to {out.relative_to(ROOT)}")
 
 

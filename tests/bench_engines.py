@@ -2,6 +2,7 @@
 port, in processes of their own, in interleaved rounds, data loading included. Never part of a test.
 
 `torch, one batch` is the torch engine on the same batch over and over: what data loading costs is the difference.
+`torch, before` is the engine of another checkout, with data/cifar10 in it: HKD_BENCH_BEFORE=FOLDER.
 """
 
 import importlib.util
@@ -17,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests")]
 os.environ.setdefault("GLOG_minloglevel", "2")
+BEFORE = os.environ.get("HKD_BENCH_BEFORE")
 EXPERIMENT = "cifar10-r26-r14"
 STAGES = {"KD": ("layerwise", "kd", None), "plain student": ("baseline", "baseline", None)} | {
     f"hint step {i}": ("layerwise", "hint", i) for i in (1, 2, 3)
@@ -38,10 +40,11 @@ def main(folder):
         "torch": sys.executable,
         "torch, one batch": sys.executable,
         "eager port": sys.executable,
+        **({"torch, before": sys.executable} if BEFORE else {}),
     }
     results = {"matrix product": {"GFLOP/s": round(matrix_product(), 1)}}
     for stage in STAGES:
-        workers = {name: Worker(python, name, stage, folder) for name, python in pythons.items()}
+        workers = {name: _worker(python, name, stage, folder) for name, python in pythons.items()}
         times = {name: [] for name in workers}
         for _ in range(ROUNDS):
             for name, worker in workers.items():
@@ -60,6 +63,7 @@ def summary(stage, ms, peaks):
         **{f"{name}_ms": round(value, 1) for name, value in ms.items()},
         "torch_over_stock_caffe": round(ms["torch"] / ms["stock Caffe"], 3),
         "torch_over_eager_port": round(ms["torch"] / ms["eager port"], 3),
+        **({"torch_over_before": round(ms["torch"] / ms["torch, before"], 3)} if BEFORE else {}),
         "our_over_stock_caffe": round(ms["our Caffe"] / ms["stock Caffe"], 3),
         "our_over_stock_caffe_O2": round(ms["our Caffe"] / ms["stock Caffe -O2"], 3),
         "data_share_of_torch": round(1 - ms["torch, one batch"] / ms["torch"], 3),
@@ -110,19 +114,29 @@ def stock(opt=3):
     return python
 
 
+def _worker(python, engine, stage, folder):
+    from hkd.engines import choice
+
+    # The port has what a public port has: the allocator as it comes.
+    environment = choice.environment("torch" if engine.startswith("torch") else "caffe", CORES)
+    if engine == "torch, before":
+        return Worker([python, f"{BEFORE}/tests/bench_engines.py", "torch", stage, str(folder)], environment)
+    return Worker([python, __file__, engine, stage, str(folder)], environment)
+
+
 class Worker:
-    """A process that does some iterations whenever it is told to."""
+    """A process that does some iterations whenever it is told to (`serve`)."""
 
-    def __init__(self, python, engine, stage, folder):
-        from hkd.engines import choice
-
-        # The port has what a public port has: the allocator as it comes.
-        environment = choice.environment("torch" if engine.startswith("torch") else "caffe", CORES)
+    def __init__(self, command, environment):
         self.process = subprocess.Popen(
-            [python, __file__, engine, stage, str(folder)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        assert self.process.stdout.readline() == "ready\n", f"{engine}, {stage}: did not start"
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout.readline() == "ready\n", f"{command}: did not start"
 
     def milliseconds(self):
         self.process.stdin.write("go\n")
@@ -137,9 +151,8 @@ class Worker:
         return peak
 
 
-def work(engine, stage, folder):
-    """The worker's side: an iteration as a function, 3 to get warm, then 6 a round, the median of them."""
-    iterate = iteration(engine, plan(stage), Path(folder))
+def serve(iterate):
+    """The worker's side: 3 iterations to get warm, then 6 a round, the median of them."""
     for _ in range(3):
         iterate()
     print("ready", flush=True)
@@ -195,4 +208,5 @@ def iteration(engine, stage, folder):
 
 
 if __name__ == "__main__":
-    work(*sys.argv[1:])
+    engine, stage, folder = sys.argv[1:]
+    serve(iteration(engine, plan(stage), Path(folder)))
