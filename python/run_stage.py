@@ -6,6 +6,7 @@ python python/run_stage.py --status
 """
 
 import math
+import sys
 from argparse import ArgumentTypeError, BooleanOptionalAction
 from pathlib import Path
 
@@ -61,7 +62,12 @@ def parser():
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
     p.add_argument("--engine", default="caffe", choices=choice.ENGINES, help="what computes; default caffe")
-    p.add_argument("--precision", default="fp32", choices=choice.PRECISIONS, help="of --engine torch; default fp32")
+    p.add_argument(
+        "--precision",
+        default="fp32",
+        choices=(*choice.PRECISIONS, choice.AUTO),
+        help="of --engine torch; auto: bf16 where this CPU has instructions for it; default fp32",
+    )
     p.add_argument(
         "--memo",
         action=BooleanOptionalAction,
@@ -108,7 +114,10 @@ def main():
     nets = NETS if options.net == "all" else (options.net,)
     stages = [planned(chosen, method, options.stage, options.step, net, options.scale, options.seed) for net in nets]
     device = choice.choose_device(options.engine, options.gpu, options.cpu, options.threads)
-    choice.check(options.engine, options.precision, device)
+    precision, note = choice.settled(options.precision, options.engine, device)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    choice.check(options.engine, precision, device)
     choice.check_memo(options.memo, options.engine, device)
     how = driver.Options(
         options.runs,
@@ -117,7 +126,7 @@ def main():
         options.verbose,
         options.snapshot_seconds,
         options.engine,
-        options.precision,
+        precision,
         options.wait,
         options.teacher_data,
         options.memo is not False,

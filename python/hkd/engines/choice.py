@@ -10,6 +10,7 @@ from hkd.engines import devices
 
 ENGINES = ("caffe", "torch")
 PRECISIONS = ("fp32", "tf32", "bf16")
+AUTO = "auto"  # bf16 on a CPU with instructions for it, else fp32
 
 
 def label(engine, precision, gpus=1):
@@ -51,6 +52,17 @@ def check(engine, precision, device):
     torch_engine.require()
     if precision == "tf32" and device.gpu is None:
         raise UserError("--precision tf32 is of NVIDIA's GPUs: use fp32 or bf16 on a CPU")
+
+
+def settled(precision, engine, device):
+    """The precision that `precision`, of PRECISIONS or AUTO, comes to here, and a line for the user or ''."""
+    if precision not in (AUTO, "bf16") or engine != "torch" or device.gpus:
+        return ("fp32" if precision == AUTO else precision), ""
+    if devices.bf16_instructions():
+        return "bf16", ""
+    if precision == AUTO:
+        return "fp32", "this CPU has no bf16 instructions: --precision auto is fp32 here"
+    return "bf16", "this CPU has no bf16 instructions: --precision bf16 is slower here than fp32"
 
 
 # glibc gives a freed map back to the kernel, which has to clear its pages when the next one is asked for: a fifth of an

@@ -67,6 +67,16 @@ def choose(count, engine, remedy, gpu=None, cpu=False, threads=None, one_gpu="")
     return Device((gpu,), threads, "--gpu")
 
 
+def bf16_instructions():
+    """Whether this CPU multiplies bfloat16 numbers: AVX-512 BF16 or AMX of x86, BF16 of Arm, by /proc/cpuinfo's own names."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return False
+    words = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def gpu_count():
     """How many GPUs NVIDIA's driver shows; 0 without a driver."""
     return 0 if nvidia.why_none() else nvidia.count()

@@ -1,0 +1,214 @@
+"""--precision bf16 on a CPU: the compiled passes against float64, the same bytes with any number of threads, and what a network
+gives beside float32."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, command, needs_compiler
+from hkd.engines import choice, devices
+from hkd.engines.devices import Device
+from hkd.networks import prototxt, solvers
+from hkd.paper import experiments
+from hkd.stages import records
+from hkd.stages.stage import planned
+
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("no PyTorch: make torch", allow_module_level=True)
+
+import torch
+
+from hkd.engines.torch import fused, get_solver
+
+CPU = Device((), 1, "")
+WIDTHS = (16, 32, 64, 20, 80, 3)  # whole blocks of 16 channels, and rests
+
+
+def maps(channels, size=7, count=5, seed=1):
+    torch.manual_seed(seed)
+    x = torch.randn(count, channels, size, size) * 3 + 2
+    return x.bfloat16().to(memory_format=torch.channels_last)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled():
+    needs_compiler()
+    assert fused.library() is not None
+
+
+def exact(x, weight, bias, eps, relu, other=None):
+    """The definition, in float64, and what its gradients are taken of."""
+    x, weight, bias = (t.detach().double().requires_grad_() for t in (x, weight, bias))
+    mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+    y = (x - mean) / (variance + eps).sqrt() * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
+    given = [x, weight, bias]
+    if other is not None:
+        given.append(other.detach().double().requires_grad_())
+        y = y + given[-1]
+    return (y.relu() if relu else y), given, mean.flatten(), variance.flatten()
+
+
+def apart(ours, theirs):
+    return float((ours.detach().double() - theirs.detach().double()).norm() / theirs.detach().double().norm())
+
+
+@pytest.mark.parametrize("channels", WIDTHS)
+@pytest.mark.parametrize(("relu", "summed"), [(True, False), (False, False), (True, True)])
+def test_normalization_and_its_gradients(channels, relu, summed):
+    x, other = maps(channels).requires_grad_(), maps(channels, seed=2).requires_grad_() if summed else None
+    weight, bias = torch.rand(channels) + 0.5, torch.randn(channels)
+    weight.requires_grad_(), bias.requires_grad_()
+    y, saved = fused.Normalized.apply(x, other, weight, bias, 1e-5, relu)
+    theirs, given, mean, variance = exact(x, weight, bias, 1e-5, relu, other)
+    assert apart(saved[0], mean) < 1e-6 and apart(saved[1], variance) < 1e-5
+    assert apart(y, theirs) < 4e-3  # a bfloat16 has 8 bits
+    gradient = maps(channels, seed=3)
+    y.backward(gradient)
+    theirs.backward(gradient.double())
+    ours = [x, weight, bias, *([other] if summed else [])]
+    # Where y is so near to 0 that rounding makes it 0, its sum's gradient is cut off as ReLU's is.
+    for mine, exact_one in zip(ours, given, strict=True):
+        assert apart(mine.grad, exact_one.grad) < 1e-2
+
+
+@pytest.mark.parametrize(("channels", "size"), [(16, 32), (32, 7), (20, 5)])
+def test_the_shortcut_is_every_second_pixel_and_zeros(channels, size):
+    x = maps(channels, size).requires_grad_()
+    y = fused.Halved.apply(x)
+    expected = torch.cat([x[:, :, ::2, ::2], torch.zeros_like(x[:, :, ::2, ::2])], 1)
+    assert torch.equal(y, expected)
+    gradient = maps(2 * channels, y.shape[2], seed=2)
+    y.backward(gradient)
+    (expected_gradient,) = torch.autograd.grad(expected, x, gradient)
+    assert torch.equal(x.grad, expected_gradient)
+
+
+def test_the_distance_of_two_maps():
+    one, other = maps(20, 5).requires_grad_(), maps(20, 5, seed=2)
+    distance = fused.SquaredDistance.apply(one, other)
+    exact_one = (one.detach().double() - other.double()).square().sum()
+    assert abs(float(distance) / float(exact_one) - 1) < 1e-6
+    (distance / 10).backward()
+    assert apart(one.grad, (one.detach().double() - other.double()) / 5) < 4e-3
+
+
+def test_any_number_of_threads_gives_the_same_bytes():
+    made = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        x = maps(16, 32, 40).requires_grad_()
+        weight = torch.ones(16, requires_grad=True)
+        y, saved = fused.Normalized.apply(x, None, weight, torch.zeros(16), 1e-5, True)
+        (y.float() * torch.arange(32)).sum().backward()
+        made.append([t.detach().float().numpy().tobytes() for t in (y, saved, x.grad, weight.grad)])
+    torch.set_num_threads(1)
+    assert made[0] == made[1] == made[2]
+
+
+def solver(stage, folder, lmdbs, precision):
+    net, path = folder / "net.prototxt", folder / "solver.prototxt"
+    net.write_text(prototxt.text(stage.network(lmdbs, 200), []))
+    path.write_text(solvers.text(stage.solver(str(net), str(folder / "s"), 200), []))
+    return get_solver(path, precision=precision)
+
+
+STAGES = [
+    ("cifar10-r14-r8", "baseline", "baseline", None, ()),
+    ("cifar10-r14-r8", "baseline", "baseline", None, ("shortcut=projection",)),
+    ("cifar10-r14-r8", "layerwise", "hint", 3, ()),
+    ("cifar10-r26w32-r14", "layerwise", "hint", 2, ()),
+    ("cifar10-r14-r8", "fsp", "fsp", None, ()),
+    ("cifar10-r14-r8", "sl-resnet", "grow", 2, ()),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "kind", "step", "changes"), STAGES, ids=lambda x: str(x).strip("()'\","))
+def test_a_network_is_that_of_float32_but_for_rounding(name, method, kind, step, changes, colour, tmp_path):
+    stage = planned(experiments.experiment(name, ("batch=16", *changes)), method, kind, step)
+    pair = [solver(stage, tmp_path, colour, precision) for precision in ("fp32", "bf16")]
+    for s in pair:
+        for blobs in s.net.params.values():  # fillers leave BatchNorm's stored statistics at zero
+            if len(blobs) == 3:
+                blobs[1].data[...], blobs[2].data[...] = 1, 1
+        s.net.changed()
+        s.gradients.zero_()
+        s.net.forward()
+        s.net.total_loss().backward()
+    losses = [float(s.net.total_loss()) for s in pair]
+    assert abs(losses[1] / losses[0] - 1) < 0.02
+    cosine = torch.nn.functional.cosine_similarity(pair[0].gradients, pair[1].gradients, dim=0)
+    assert cosine > 0.97
+    maps_of = [t for t in pair[1].net.tensors.values() if t.dim() == 4 and t.shape[2] > 1]
+    assert maps_of and all(t.dtype == torch.bfloat16 for t in maps_of)
+    assert all(t.dtype == torch.float32 for t in (pair[1].weights, pair[1].gradients, pair[1].momenta))
+
+
+def test_a_test_is_in_float32(colour, tmp_path):
+    stage = planned(experiments.experiment("cifar10-r14-r8", ("batch=16",)), "baseline", "baseline")
+    s = solver(stage, tmp_path, colour, "bf16")
+    s.step(2)
+    s.test_nets[0].forward()
+    assert all(t.dtype == torch.float32 for t in s.test_nets[0].tensors.values() if t.is_floating_point())
+
+
+def test_without_a_compiler_it_says_so_and_goes_on(fashion, tmp_path):
+    words = ["--experiment", "fashion-mnist-r14-r8", "--stage", "baseline", "--scale", "0.0005", "--set", "batch=8"]
+    words += ["--data", fashion, "--runs", tmp_path / "runs", "--engine", "torch", "--precision", "bf16"]
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    bare = {"PATH": str(tools), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = command("python/run_stage.py", *words, check=0, env=bare)
+    assert done.stderr.count("does without its compiled passes, and is slower: no C++ compiler (g++)") == 1
+    stage = tmp_path / "runs/fashion-mnist/scale0.0005-seed1/r8-baseline-net1+batch=8"
+    assert records.read_record(stage)["engine"] == "torch-bf16"
+
+
+def test_it_is_compiled_once_a_machine(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, 'python'); from hkd.engines.torch import fused; import pathlib, os;"
+        "fused.library(); f = next(pathlib.Path(os.environ['XDG_CACHE_HOME']).glob('hkd-caffe/*.so')); print(f, f.stat().st_mtime_ns)"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert said[0] and said[0] == said[1]
+    assert len(list((tmp_path / "hkd-caffe").iterdir())) == 1
+
+
+class TestAuto:
+    def test_it_is_bf16_where_the_cpu_has_instructions_for_it(self):
+        has = devices.bf16_instructions()
+        precision, note = choice.settled("auto", "torch", CPU)
+        assert (precision, bool(note)) == (("bf16", False) if has else ("fp32", True))
+        assert has == bool({"avx512_bf16", "amx_bf16", "bf16"} & set(Path("/proc/cpuinfo").read_text().split()))
+
+    def test_bf16_by_name_is_bf16(self):
+        assert choice.settled("bf16", "torch", CPU)[0] == "bf16"
+
+    def test_it_is_fp32_for_caffe_and_on_a_gpu(self):
+        assert choice.settled("auto", "caffe", CPU) == ("fp32", "")
+        assert choice.settled("auto", "torch", Device((0,), 1, "")) == ("fp32", "")
+
+
+def test_rounding_is_to_the_nearest_and_ties_to_even():
+    """Against PyTorch's own, through a normalization that leaves values as they are."""
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 16, 64, 64)).astype(np.float32)).bfloat16()
+    x = x.to(memory_format=torch.channels_last)
+    weight, bias = torch.full((16,), 1.25), torch.full((16,), 0.3)
+    y, saved = fused.Normalized.apply(x, None, weight, bias, 0.0, False)
+    factor, shift = (saved[i].view(1, -1, 1, 1) for i in (2, 3))
+    # One rounding for a product and a sum together, as the compiled code does.
+    expected = torch.addcmul(shift.double(), x.double(), factor.double()).float().bfloat16()
+    assert (y == expected).float().mean() > 0.9999
