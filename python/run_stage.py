@@ -131,6 +131,8 @@ def main():
         options.teacher_data,
         options.memo is not False,
     )
+    for text in dict.fromkeys(driver.idle_changes(stages)):
+        print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)
     for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
         code = driver.run_stage(stage, how, options.dry_run, options.prepare)
         if code:

@@ -1,6 +1,9 @@
 """Experiments, settings and plans: the paper's numbers, names, seeds, and every refusal."""
 
+import functools
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +13,9 @@ from hkd.base.cli import UserError
 from hkd.networks import solvers
 from hkd.paper import experiments, stated
 from hkd.paper.datasets import DATASETS
+from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text, setting_text
+from hkd.stages import surgery
 from hkd.stages.stage import lineage, planned, scaled_fraction
 
 E = experiments.experiment("cifar10-r26-r14")
@@ -140,6 +145,124 @@ def test_a_folder_and_a_job_carry_a_number_to_its_last_digit(number):
         (setting_text(*item) for item in experiments.changed(changed).items()) if number != 0.1 else ("base_lr=0.1",)
     )
     assert experiments.experiment("cifar10-r26-r14", [text]) == changed
+
+
+OTHER = {
+    int: lambda v: v + 1, float: lambda v: v / 2, bool: lambda v: not v, str: lambda v: v,
+    tuple: lambda v: (*v[:-1], v[-1] + 1) if isinstance(v[-1], int) else (*v[:-1], v[-1] / 2),
+}  # fmt: skip
+WORDS = {
+    "hint_layers": "1.end,2.1,3.end", "guided_layers": "1.end,2.1,3.end", "dynamic_hints": "soft,fsp", "bn_fraction": "0.9",
+    "dynamic_batch": "50", "dynamic_mu": "0.5",
+}  # fmt: skip
+
+
+def another(e, key, rule):
+    """A value of the setting that is not the experiment's, as --set takes it."""
+    if key in WORDS:
+        return f"{key}={WORDS[key]}"
+    value = getattr(e, key.rpartition(".")[2])
+    if rule["choices"]:
+        return f"{key}={next(c for c in rule['choices'] if c != value)}"
+    return setting_text(key, OTHER[type(value)](value))
+
+
+def made_from(stage):
+    """All that decides the weights of a stage and of those before it, but for images."""
+    return [decides(each) for each in lineage(stage)]
+
+
+@functools.cache
+def decides(stage):
+    """The same of one stage; of one that cannot be, why."""
+    try:
+        stage.check()
+        files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
+    except UserError as refused:
+        return str(refused)
+    _, fresh = surgery.declared(stage, lambda parent: Path("RUNS"))
+    return files, stage.beside, fresh, stage.random_seed
+
+
+def check_the_name_changes_with_what_it_is_made_from(name):
+    e, wrong, checked = experiments.experiment(name), [], 0
+    for method, parts in METHODS.items():
+        stages = [planned(e, method, part.kind, part.step or None) for part in parts]
+        for key, rule in experiments.settings().items():
+            changed = experiments.experiment(name, [another(e, key, rule)])
+            for stage in stages:
+                other = replace(stage, experiment=changed)
+                checked += 1
+                if (other.name != stage.name) != (made_from(other) != made_from(stage)):
+                    wrong.append((stage.name, key))
+    assert not wrong and checked > 1000
+
+
+def test_the_name_changes_if_and_only_if_what_it_is_made_from_changes():
+    check_the_name_changes_with_what_it_is_made_from("cifar10-r14-r8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in experiments.EXPERIMENTS if name != "cifar10-r14-r8"])
+def test_the_name_changes_with_what_it_is_made_from_on_every_experiment(name):
+    check_the_name_changes_with_what_it_is_made_from(name)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "change"),
+    [
+        ("fitnet", "hint", "fitnet_lambda=4,2"),
+        ("hint-kd", "kd", "hint_iterations=9,9,9"),
+        ("layerwise", "kd", "hint_kd_iterations=9"),
+        ("fsp", "fsp", "flow_iterations=9,9,9"),
+        ("sl-resnet", "grow", "base_lr=0.05"),
+        ("layerwise", "hint", "kd.base_lr=0.05"),
+        ("", "teacher", "lambda_kd=3"),
+    ],
+)
+def test_a_setting_that_reaches_nothing_leaves_the_name(method, kind, change):
+    e = experiments.experiment("cifar10-r14-r8", [change])
+    assert planned(e, method, kind).name == planned(experiments.named("cifar10-r14-r8"), method, kind).name
+
+
+def test_a_rate_of_kd_alone_does_not_train_the_teacher_again():
+    changed = experiments.experiment("cifar10-r26-r14", ["kd.base_lr=0.05", "kd.stepvalue=9,19", "kd.max_iter=29"])
+    stages = lineage(planned(changed, "layerwise", "kd"))
+    assert ["+" in s.name for s in stages] == [False, False, False, False, True]
+    assert stages[-1].schedule == stated.Schedule(0.05, (9, 19), 29)
+    assert stages[-1].name.endswith("+kd.base_lr=0.05+kd.stepvalue=9,19+kd.max_iter=29")
+    assert planned(changed, "baseline", "baseline").name == "r14-baseline-net1"
+
+
+def test_the_old_names_reach_every_stage_that_they_did():
+    changed = experiments.experiment("cifar10-r26-r14", ["base_lr=0.05"])
+    assert ["+base_lr=0.05" in s.name for s in lineage(planned(changed, "kd", "kd"))] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "changes", "said"),
+    [
+        ("kd", "kd", ["max_iter=1000"], "fall at iteration 32,000, and the last one is 1,000"),
+        ("fsp", "fsp", ["fsp_iterations=9"], "fall at iteration 11,000, and the last one is 9"),
+        ("dense-flow", "fsp", ["fsp_iterations=9"], "and the last one is 2,520"),
+        ("kd", "kd", ["kd.stepvalue=70000"], "--set, for example kd.stepvalue=32000"),
+        ("layerwise", "hint", ["hint.stepvalue=8,15000"], "and the last one is 15,000"),
+    ],
+)
+def test_a_step_beyond_the_last_iteration_is_refused(method, kind, changes, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        [s.schedule for s in lineage(planned(experiments.experiment("cifar10-r14-r8", changes), method, kind))]
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "own"),
+    [("sl-resnet-kd", "lambda_kd=3", "sl_lambda_kd"), ("fitnet", "lambda_kd=3", "fitnet_lambda")],
+)
+def test_a_weight_that_the_method_does_not_have_is_refused_with_its_own(method, change, own):
+    with pytest.raises(
+        UserError, match=f"{change}: method {method} has a setting of its own for that: use --set {own}="
+    ):
+        planned(experiments.experiment("cifar10-r14-r8", [change]), method, "kd")
 
 
 def test_setting_the_default_changes_nothing():

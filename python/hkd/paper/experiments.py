@@ -4,6 +4,7 @@ Settings that a paper leaves open have their default here and their reason in as
 any of them for one command; a changed setting gets a run folder of its own.
 """
 
+import copy
 import dataclasses
 import re
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from hkd.base.cli import UserError, did_you_mean
 from hkd.paper import datasets, stated
 from hkd.paper.architecture import ENDS, Architecture, modules
+from hkd.paper.methods import KINDS
 from hkd.paper.settings import HINTS, checked, read, setting
 
 
@@ -22,17 +24,17 @@ class Experiment:
     teacher: Architecture
     student: Architecture
 
-    batch: int = setting(least=1)
-    base_lr: float = setting(stages="schedule", above=0)
-    stepvalue: tuple = setting(stages="schedule")
-    max_iter: int = setting(stages="schedule", least=1)
-    hint_iterations: tuple = setting(stages="hint")
-    hint_kd_iterations: int = setting(stages="hint", least=1)
-    sl_iterations: int = setting(stages="grow", least=1)
-    fsp_stepvalue: tuple = setting(stages="fsp")
-    fsp_iterations: int = setting(stages="fsp", least=1)
-    flow_iterations: tuple = setting(stages="fsp")  # of the steps of dense-flow and its controls
-    sl_lambda_kd: float = setting(stages="sl-resnet-kd", least=0)
+    batch: int = setting(least=1, everywhere=True)
+    base_lr: float = setting(above=0)
+    stepvalue: tuple = setting()
+    max_iter: int = setting(least=1)
+    hint_iterations: tuple = setting()
+    hint_kd_iterations: int = setting(least=1)
+    sl_iterations: int = setting(least=1)
+    fsp_stepvalue: tuple = setting()
+    fsp_iterations: int = setting(least=1)
+    flow_iterations: tuple = setting()  # of the steps of dense-flow and its controls
+    sl_lambda_kd: float = setting(least=0)
     # What the names of its stages have to say because other experiments on the data set have it otherwise: `tag` of every
     # stage, `student_tag` of those that train the whole student by base_lr, stepvalue and max_iter.
     tag: str = ""
@@ -40,49 +42,49 @@ class Experiment:
     teacher_schedule: stated.Schedule | None = None  # None: the student's
     methods: tuple = ()  # what the paper reports of it; every method can be run on every experiment
     teacher_dataset: str | None = None  # where it is not the student's: transfer to another task
+    # What stages of one kind have otherwise than its other settings say: (("kd.base_lr", 0.05), ...), by SCHEDULES' names.
+    schedules: tuple = ()
 
-    momentum: float = setting(stated.MOMENTUM, least=0)
-    weight_decay: float = setting(stated.WEIGHT_DECAY, least=0)
-    hint_lr: float = setting(stated.HINT_LR, stages="hint", above=0)
-    hint_layers: tuple = setting(ENDS, stages="hint")  # H1, H2, H3 as stack.block
-    guided_layers: tuple = setting(ENDS, stages="hint")  # G1, G2, G3
-    hint_relu: str = setting("after", stages="hint", choices=("after", "before"))
-    tau: float = setting(stated.TAU, stages="kd", above=0)
-    lambda_kd: float = setting(stated.LAMBDA_KD, stages="kd", least=0)
-    sl_lr: float = setting(0.1, stages="grow", above=0)
-    sl_fc: str = setting("fresh", stages="grown", choices=("fresh", "kept"))  # of a net that starts from the third step
-    fsp_lr: float = setting(1e-3, stages="fsp", above=0)
-    fsp_lambda: float = setting(1.0, stages="fsp", above=0)  # FSP equation 2, one for all pairs
-    fitnet_stepvalue: tuple = setting(stated.FITNET_SCHEDULE.stepvalue, stages="fitnet")  # of its hints, from hint_lr
-    fitnet_iterations: int = setting(stated.FITNET_SCHEDULE.max_iter, stages="fitnet", least=1)
-    fitnet_lambda: tuple = setting(stated.FITNET_LAMBDA, stages="fitnet")  # of its KD: from the first to the second
-    fsp_pairs: str = setting("input", stages="fsp", choices=("input", "block"))  # the first map of a pair
+    momentum: float = setting(stated.MOMENTUM, least=0, everywhere=True)
+    weight_decay: float = setting(stated.WEIGHT_DECAY, least=0, everywhere=True)
+    hint_lr: float = setting(stated.HINT_LR, above=0)
+    hint_layers: tuple = setting(ENDS)  # H1, H2, H3 as stack.block
+    guided_layers: tuple = setting(ENDS)  # G1, G2, G3
+    hint_relu: str = setting("after", choices=("after", "before"))
+    tau: float = setting(stated.TAU, above=0)
+    lambda_kd: float = setting(stated.LAMBDA_KD, least=0)
+    sl_lr: float = setting(0.1, above=0)
+    sl_fc: str = setting("fresh", choices=("fresh", "kept"))  # of a net that starts from the third step
+    fsp_lr: float = setting(1e-3, above=0)
+    fsp_lambda: float = setting(1.0, above=0)  # FSP equation 2, one for all pairs
+    fitnet_stepvalue: tuple = setting(stated.FITNET_SCHEDULE.stepvalue)  # of its hints, from hint_lr
+    fitnet_iterations: int = setting(stated.FITNET_SCHEDULE.max_iter, least=1)
+    fitnet_lambda: tuple = setting(stated.FITNET_LAMBDA)  # of its KD: from the first to the second
+    fsp_pairs: str = setting("input", choices=("input", "block"))  # the first map of a pair
 
-    augment: bool = setting(True)  # False: training images neither cropped at random nor mirrored
-    mirror: bool = setting(False)
-    shortcut: str = setting("A", choices=("A", "projection"))
-    bn_fraction: float = setting(0.999, above=0)
-    kd_tau_squared: bool = setting(False, stages="kd")
-    hard_tau: float = setting(1.0, stages="kd", above=0)
+    augment: bool = setting(True, everywhere=True)  # False: training images neither cropped at random nor mirrored
+    mirror: bool = setting(False, everywhere=True)
+    shortcut: str = setting("A", choices=("A", "projection"), everywhere=True)
+    bn_fraction: float = setting(0.999, above=0, everywhere=True)
+    kd_tau_squared: bool = setting(False)
+    hard_tau: float = setting(1.0, above=0)
 
     # Hint-dynamic KD.
-    dynamic_hints: tuple = setting(HINTS[:2], stages="dynamic")
-    dynamic_scales: tuple = setting(
-        (1.0, 1.0, 1.0), stages="dynamic"
-    )  # of HINTS: c_k times the mean of the first batch
-    dynamic_tau: float = setting(stated.TAU, stages="dynamic", above=0)
-    dynamic_every: int = setting(5, stages="dynamic", least=1)  # iterations from one meta step to the next
-    dynamic_images: int = setting(1000, stages="dynamic", least=1)  # that the meta batches are drawn from
-    dynamic_batch: int = setting(100, stages="dynamic", least=1)  # of a meta step
-    dynamic_hidden: int = setting(100, stages="dynamic", least=1)
-    dynamic_output: str = setting("softmax", stages="dynamic", choices=("softmax", "sigmoid"))
-    dynamic_optimizer: str = setting("adam", stages="dynamic", choices=("adam", "sgd"))
-    dynamic_lr: float = setting(1e-3, stages="dynamic", above=0)
-    dynamic_weight_decay: float = setting(1e-4, stages="dynamic", least=0)
-    dynamic_ensemble: str = setting("ema", stages="dynamic", choices=("ema", "uncertainty", "none"))
-    dynamic_mu: float = setting(0.9, stages="dynamic", least=0)  # of the running mean of an image's weights
-    dynamic_u: float = setting(0.5, stages="dynamic", least=0)  # of ema: the history's share
-    dynamic_v0: float = setting(0.01, stages="dynamic", above=0)  # of uncertainty: the variance of equal shares
+    dynamic_hints: tuple = setting(HINTS[:2])
+    dynamic_scales: tuple = setting((1.0, 1.0, 1.0))  # of HINTS: c_k times the mean of the first batch
+    dynamic_tau: float = setting(stated.TAU, above=0)
+    dynamic_every: int = setting(5, least=1)  # iterations from one meta step to the next
+    dynamic_images: int = setting(1000, least=1)  # that the meta batches are drawn from
+    dynamic_batch: int = setting(100, least=1)  # of a meta step
+    dynamic_hidden: int = setting(100, least=1)
+    dynamic_output: str = setting("softmax", choices=("softmax", "sigmoid"))
+    dynamic_optimizer: str = setting("adam", choices=("adam", "sgd"))
+    dynamic_lr: float = setting(1e-3, above=0)
+    dynamic_weight_decay: float = setting(1e-4, least=0)
+    dynamic_ensemble: str = setting("ema", choices=("ema", "uncertainty", "none"))
+    dynamic_mu: float = setting(0.9, least=0)  # of the running mean of an image's weights
+    dynamic_u: float = setting(0.5, least=0)  # of ema: the history's share
+    dynamic_v0: float = setting(0.01, above=0)  # of uncertainty: the variance of equal shares
 
     def __post_init__(self):
         _refuse_other_shape(self)
@@ -140,7 +142,7 @@ class Experiment:
         was changed for all stages is changed there too."""
         if self.teacher_dataset is None:
             return self
-        everywhere = {k: v for k, v in changed(self).items() if settings()[k]["stages"] == "all"}
+        everywhere = {k: v for k, v in changed(self).items() if settings()[k]["everywhere"]}
         return replace(named(f"{self.teacher_dataset}-{self.teacher.name}"), **everywhere)
 
 
@@ -195,6 +197,9 @@ def _from_paper(name, reported_in, dataset, teacher, student, **settings):
         **settings,
     )
 
+
+SCHEDULES = tuple(f"{kind}.{name}" for kind in KINDS for name in ("base_lr", "stepvalue", "max_iter"))
+"""Settings of the schedule of one kind of stage: kd.base_lr, hint.max_iter, ..."""
 
 R = Architecture
 FAST = {  # FSP 4.1: the student has a third of its teacher's iterations
@@ -331,18 +336,34 @@ def experiment(name, changes=()):
     Raises UserError for an unknown experiment, setting or a value of the wrong kind.
     """
     found = named(name)
-    return replace(found, **dict(_parsed(found, change) for change in changes))
+    given = dict(_parsed(found, change) for change in changes)
+    schedules = tuple((key, given.pop(key)) for key in SCHEDULES if key in given)
+    return replace(found, schedules=schedules, **given)
 
 
 def changed(chosen):
     """{setting: value} of what differs from the experiment of that name, in the order of the fields."""
     default = named(chosen.name)
-    return {k: getattr(chosen, k) for k in settings() if getattr(chosen, k) != getattr(default, k)}
+    fields = [k for k in settings() if k not in SCHEDULES]
+    return {k: getattr(chosen, k) for k in fields if getattr(chosen, k) != getattr(default, k)} | dict(chosen.schedules)
+
+
+def reset(chosen, keys):
+    """`chosen` with the settings `keys` as the experiment of its name has them. Not checked as a whole: it is to be compared
+    with, not trained."""
+    found, default = copy.copy(chosen), named(chosen.name)
+    for key in keys:
+        if key not in SCHEDULES:
+            object.__setattr__(found, key, getattr(default, key))
+    kept = tuple(item for item in chosen.schedules if item[0] not in keys)
+    object.__setattr__(found, "schedules", kept)
+    return found
 
 
 def settings():
     """{name: metadata} of the settings that --set may change."""
-    return {f.name: f.metadata for f in dataclasses.fields(Experiment) if "stages" in f.metadata}
+    fields = {f.name: f.metadata for f in dataclasses.fields(Experiment) if "everywhere" in f.metadata}
+    return fields | {name: fields[name.partition(".")[2]] for name in SCHEDULES}
 
 
 def _parsed(default, change):
@@ -352,6 +373,9 @@ def _parsed(default, change):
         raise UserError(f"--set {change}: expected setting=value, for example lambda_kd=3")
     if key not in known:
         raise did_you_mean(key, known, "setting")
+    if key in SCHEDULES:
+        value = checked(key, read(key, text, getattr(default, key.partition(".")[2])), known[key])
+        return key, value
     value = checked(key, read(key, text, getattr(default, key)), known[key])
     architecture = {"hint_layers": default.teacher, "guided_layers": default.student}.get(key)
     if architecture:  # one name for one layer

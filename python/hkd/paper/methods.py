@@ -146,6 +146,12 @@ METHODS = {
     "hint-dynamic-random": (Part("dynamic", weights="random"),),
     "hint-dynamic-equal": (Part("dynamic", weights="equal"),),
 }
+OWN_SETTINGS = {
+    "sl-resnet-kd": {"lambda_kd": "sl_lambda_kd"},
+    "fitnet": {"lambda_kd": "fitnet_lambda", "hint_kd_iterations": "fitnet_iterations"},
+    "fitnet-3": {"lambda_kd": "fitnet_lambda", "hint_kd_iterations": "fitnet_iterations"},
+}
+"""The settings that a method has in place of another's: {method: {the other's: its own}}."""
 DEFAULT = "layerwise"
 KINDS = ("teacher", *dict.fromkeys(part.kind for parts in METHODS.values() for part in parts))
 

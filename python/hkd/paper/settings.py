@@ -11,10 +11,10 @@ HINTS = ("soft", "feature", "fsp")
 """The hints that hint-dynamic KD can weigh: softened outputs, maps of the last stack, FSP matrix of the last stack."""
 
 
-def setting(default=dataclasses.MISSING, stages="all", choices=None, above=None, least=None):
-    """A setting that --set may change. `stages`: the stages that it reaches, with all that follow them; `above` and
-    `least` bound a number from below."""
-    metadata = {"stages": stages, "choices": choices, "above": above, "least": least}
+def setting(default=dataclasses.MISSING, everywhere=False, choices=None, above=None, least=None):
+    """A setting that --set may change. `everywhere`: it is the teacher's too where that is trained on another data set;
+    `above` and `least` bound a number from below."""
+    metadata = {"everywhere": everywhere, "choices": choices, "above": above, "least": least}
     return field(default=default, metadata=metadata)
 
 

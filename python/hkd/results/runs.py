@@ -72,12 +72,12 @@ class Choice:
         if self.engine not in (None, *LABELS) and not MANY_GPUS.fullmatch(self.engine):
             raise did_you_mean(self.engine, LABELS, "engine")
 
-    def admits(self, run, reached):
-        """reached: the kinds of settings that reach the run's stage. A setting that does not is no reason to leave it out."""
+    def admits(self, run):
+        """A setting that does not reach the run's stage is no reason to leave it out."""
         c = run.condition
         if self.settings is not None:
-            experiment = experiments.experiment(run.record["experiment"], self.settings)
-            if c.settings != tuple(_changes(experiment, reached)):
+            wanted = experiments.experiment(run.stage.experiment.name, self.settings)
+            if c.settings != _texts(replace(run.stage, experiment=wanted)):
                 return False
         return all(getattr(self, k) in (None, getattr(c, k)) for k in ("scale", "seed", "engine"))
 
@@ -103,7 +103,7 @@ class Runs:
         """Every Run of `stage` (stage.Stage), whatever its scale, seed and settings, that the choice admits."""
         name = stage.name.partition("+")[0]
         runs = [self._run(folder, stage) for folder in self._found.get((stage.experiment.dataset, name), [])]
-        return [run for run in runs if self.choice.admits(run, stage.reached)]
+        return [run for run in runs if self.choice.admits(run)]
 
     def cell(self, what, stages):
         """[Run or None] for `stages`, which belong in one cell, `what`. Raises UserError where they differ in condition."""
@@ -156,22 +156,23 @@ def _words(value):
 
 def _condition(record, stage):
     """Only the settings that reach the stage count: a stage may be shared by experiments that differ in others."""
-    reach = {k for k, rule in experiments.settings().items() if rule["stages"] in stage.reached}
-    written = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items() if k in reach}
-    trained = replace(experiments.experiment(stage.experiment.name), **written)
+    known = experiments.settings()
+    written = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items() if k in known}
+    schedules = tuple((k, written.pop(k)) for k in experiments.SCHEDULES if k in written)
+    trained = replace(experiments.experiment(stage.experiment.name), schedules=schedules, **written)
+    scale, seed = float(record["scale"]), record["seed"]
     return Condition(
-        float(record["scale"]),
-        record["seed"],
+        scale,
+        seed,
         records.engine(record),
-        tuple(_changes(trained, stage.reached)),
+        _texts(replace(stage, experiment=trained, scale=scale, seed=seed)),
         record["digests"]["pixels"],
     )
 
 
-def _changes(experiment, reached):
-    rules = experiments.settings()
-    changed = experiments.changed(experiment).items()
-    return [setting_text(k, v) for k, v in changed if rules[k]["stages"] in reached]
+def _texts(stage):
+    """The changed settings that reach a stage, as --set takes them."""
+    return tuple(setting_text(*change) for change in stage.changes.items())
 
 
 def _check_place(folder, record):

@@ -3,6 +3,7 @@
 Nothing here trains or writes; training and make_prototxt.py decide what to do with it.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -111,7 +112,7 @@ class Stage:
     def name(self):
         """The stage's folder: the stem, the net, and every changed setting that reaches it."""
         net = f"-net{self.net}" if self.net else ""
-        return self.stem + net + "".join(f"+{setting_text(*item)}" for item in self._changes.items())
+        return self.stem + net + "".join(f"+{setting_text(*item)}" for item in self.changes.items())
 
     @property
     def file_stem(self):
@@ -128,24 +129,31 @@ class Stage:
         return Path(runs) / self.group / self.name
 
     @property
-    def _changes(self):
-        rules, reached = experiments.settings(), self.reached
-        return {k: v for k, v in experiments.changed(self.experiment).items() if rules[k]["stages"] in reached}
-
-    @property
-    def reached(self):
-        """The kinds of settings that reach it, see experiments.settings."""
-        own = {"all", self.kind, self.method, *(["fitnet"] if self.part.fitnet else [])}
-        if self.experiment.teacher_schedule is None or self.trains_student:
-            own.add("schedule")
-        if self.trains_grown:
-            own.add("grown")
-        return own.union(*(parent.reached for parent in self.parents.values()))
+    def changes(self):
+        """{setting: value} of the changed settings that reach it: those without which it, or a stage before it, would be made
+        from something else."""
+        return _changes(self)
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
     @property
     def _full_schedule(self):
+        own = {
+            name.partition(".")[2]: value
+            for name, value in self.experiment.schedules
+            if name.startswith(f"{self.kind}.")
+        }
+        found = replace(self._papers_schedule, **own)
+        beyond = [step for step in found.stepvalue if step >= found.max_iter]
+        if beyond:
+            raise UserError(
+                f"{self.stem}: the rate is to fall at iteration {beyond[0]:,}, and the last one is {found.max_iter:,}: name both with "
+                f"--set, for example {self.kind}.stepvalue={found.max_iter // 2} and {self.kind}.max_iter={found.max_iter}"
+            )
+        return found
+
+    @property
+    def _papers_schedule(self):
         e = self.settled
         if self.kind == "hint":
             step = self.part.step
@@ -267,6 +275,12 @@ class Stage:
             return {}
         return {k: getattr(self.experiment, k) for k in experiments.settings() if k.startswith("dynamic_")}
 
+    @property
+    def fresh_fc(self):
+        """Whether its fully connected layer begins anew though the student before it had one: a growing network gets a classifier
+        of its own at every step, and so does the student after the last (sl_fc)."""
+        return self.kind == "grow" or (self.trains_grown and self.experiment.sl_fc == "fresh")
+
     def digest(self, manifest, parents):
         """sha256 over all that decides its weights: network, solver, images, and the weights that it starts from.
 
@@ -277,6 +291,37 @@ class Stage:
         if self.beside:
             whole["beside"] = self.beside
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _changes(stage):
+    """See Stage.changes."""
+    changed = experiments.changed(stage.experiment)
+    if not changed:
+        return {}
+    own = _made_from(stage)
+
+    def without(keys):
+        return _made_from(replace(stage, experiment=experiments.reset(stage.experiment, keys)))
+
+    kept = {key: value for key, value in changed.items() if without([key]) != own}
+    # Settings that make a difference only together.
+    rest = [key for key in changed if key not in kept]
+    return kept if without(rest) == own else changed
+
+
+def _made_from(stage):
+    """What it and the stages before it are made from, but for images."""
+    return [_own(each) for each in lineage(stage)]
+
+
+@functools.cache
+def _own(stage):
+    try:
+        files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
+    except UserError as refused:  # a network that cannot be is one too, when it is compared with others
+        return str(refused)
+    return files, stage.beside, stage.fresh_fc
 
 
 def part_of(schedule, iterations):
@@ -316,6 +361,12 @@ def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
         return Stage(experiment.of_teacher, "", -1, net if net > 1 else 0, scale, seed)
     index = methods.find(method, kind, step)
+    for key, own in methods.OWN_SETTINGS.get(method, {}).items():
+        if key in experiments.changed(experiment):
+            value = setting_text(own, getattr(experiment, key)).replace(f"{own}=", "")
+            raise UserError(
+                f"--set {key}={value}: method {method} has a setting of its own for that: use --set {own}=..."
+            )
     return Stage(experiment, method, index, 0 if METHODS[method][index].shared else net, scale, seed)
 
 

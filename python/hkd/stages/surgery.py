@@ -108,8 +108,6 @@ def declared(stage, folder):
     """(sources, fresh) of a stage: what it copies, what it may drop, what it leaves to fillers. folder: stage -> Path."""
     parents, part, experiment = stage.parents, stage.part, stage.experiment
     sources, begun = [], None
-    # A growing network gets a classifier of its own at every step, and so does the student after the last (sl_fc).
-    new_fc = part.kind == "grow" or (stage.trains_grown and experiment.sl_fc == "fresh")
     if "teacher" in parents:
         # A hint stage holds the teacher up to its last hint layer only.
         above = () if part.classifies else (*_names(experiment.teacher, stage.teacher_end), "fc")
@@ -117,11 +115,11 @@ def declared(stage, folder):
     if "student" in parents:
         before = parents["student"].part
         begun = parents["student"].learner_end
-        drops = (resnet.TEACHER, losses.REGRESSOR, *(("fc",) if new_fc else ()))
+        drops = (resnet.TEACHER, losses.REGRESSOR, *(("fc",) if stage.fresh_fc else ()))
         sources.append(Source(folder(parents["student"]) / "final.caffemodel", "", drops))
     fresh = [] if begun else ["conv1", "bn1", "scale1"]
     fresh += _names(stage.learner, begun, stage.learner_end)
-    if part.classifies and (new_fc or not begun or not before.classifies):
+    if part.classifies and (stage.fresh_fc or not begun or not before.classifies):
         fresh.append("fc")
     if part.kind == "kd" and part.fitnet:
         fresh.append(losses.COUNTED)

@@ -244,6 +244,13 @@ def spawn(stage, options, data_folder, prepare_only=False):
     return code
 
 
+def idle_changes(stages):
+    """The changed settings, as --set takes them, that reach none of `stages` and none that these need."""
+    reached = {key for stage in stages for needed in lineage(stage) for key in needed.changes}
+    changed = {key: value for stage in stages for key, value in experiments.changed(stage.experiment).items()}
+    return [setting_text(key, value) for key, value in changed.items() if key not in reached]
+
+
 def stage_changes(stage):
     return [setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
 

@@ -46,8 +46,9 @@ def record_of(training):
         "settings": {
             key: value
             for key, value in asdict(stage.settled).items()
-            if key not in ("name", "reported_in", "methods", "tag", "student_tag", "teacher_schedule")
-        },
+            if key not in ("name", "reported_in", "methods", "tag", "student_tag", "teacher_schedule", "schedules")
+        }
+        | dict(stage.experiment.schedules),
         "parents": {
             role: {"dataset": parent.experiment.dataset, "stage": parent.name, records.FINAL: training.parents[role]}
             for role, parent in stage.parents.items()
