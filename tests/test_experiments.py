@@ -246,7 +246,7 @@ def test_the_old_names_reach_every_stage_that_they_did():
         ("fsp", "fsp", ["fsp_iterations=9"], "fall at iteration 11,000, and the last one is 9"),
         ("dense-flow", "fsp", ["fsp_iterations=9"], "and the last one is 2,520"),
         ("kd", "kd", ["kd.stepvalue=70000"], "--set, for example kd.stepvalue=32000"),
-        ("layerwise", "hint", ["hint.stepvalue=8,15000"], "and the last one is 15,000"),
+        ("layerwise", "hint", ["hint.stepvalue=8,15000"], "and the last one is 3,000"),
     ],
 )
 def test_a_step_beyond_the_last_iteration_is_refused(method, kind, changes, said):

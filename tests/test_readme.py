@@ -18,6 +18,11 @@ COMMANDS = [
 ]
 
 
+def needs_torch(words):
+    if any(word.startswith("torch") for word in words) and importlib.util.find_spec("torch") is None:
+        pytest.skip("no PyTorch: make torch")
+
+
 def test_the_two_commands_come_first():
     assert COMMANDS[:2] == ["make demo", "make test"]
 
@@ -32,8 +37,7 @@ def test_a_make_target_exists(line):
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("python python/run_stage.py")])
 def test_a_stage_command(line):
     words = shlex.split(line)[2:]
-    if "torch" in words and importlib.util.find_spec("torch") is None:
-        pytest.skip("no PyTorch: make torch")
+    needs_torch(words)
     quick = {"--dry-run", "--list", "--status"} & set(words)
     command("python/run_stage.py", *words, *([] if quick else ["--dry-run"]), check=0)
 
@@ -57,6 +61,7 @@ def test_a_workflow_command(line):
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "make_tables.py" in c and "--experiment" not in c])
 def test_a_tables_command(line, paper_runs, tmp_path):
     words = [word for word in shlex.split(line)[2:] if word not in ("--scale", "0.01")]
+    needs_torch(words)
     command("python/make_tables.py", *words, "--runs", paper_runs[0] / "runs", "--out", tmp_path, check=0)
 
 
