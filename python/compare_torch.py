@@ -6,6 +6,7 @@ python python/compare_torch.py --experiment cifar10-r14-r8 --weights runs/.../fi
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
@@ -63,11 +64,14 @@ def main():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
     if options.export:
         return export_student(options, stage, folder)
-    if stage.kind == "dynamic":
-        hint_dynamic.check(stage, "torch", ())
     from hkd.engines import parity
 
-    found = parity.compare(stage, folder, manifest, options.iterations, options.weights)
+    with tempfile.TemporaryDirectory() as scratch:
+        beside = None
+        if stage.kind == "dynamic":
+            hint_dynamic.check_data(stage, manifest)
+            beside = hint_dynamic.beside(stage, manifest, Path(scratch))
+        found = parity.compare(stage, folder, manifest, options.iterations, options.weights, beside)
     print(parity.markdown(stage, found))
     if options.json:
         write_whole(options.json, parity.as_json(stage, found))

@@ -55,7 +55,7 @@ def test_every_kind_of_network_gives_caffes_numbers(name, method, kind, step, ch
     failed = [d for d in found if not d.passes]
     assert not failed, failed
     parts = {d.part for d in found}
-    assert parts == set(parity.TOLERANCES)
+    assert parts == set(parity.TOLERANCES) - {"meta"}
     learned = {d.layer for d in found if d.part == "gradient"}
     assert learned and not any(layer.startswith("teacher/") for layer in learned)
     assert all(d.relative == 0 for d in found if d.part == "steps" and d.layer.startswith("teacher/"))

@@ -7,6 +7,7 @@ import re
 
 from hkd.base.cli import UserError, did_you_mean
 from hkd.engines import devices
+from hkd.networks import prototxt
 
 ENGINES = ("caffe", "torch")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -120,6 +121,17 @@ def get_solver(engine, path, device, precision, rank=0):
 
     torch.set_num_threads(device.threads)
     return torch_engine.get_solver(path, "cpu" if device.gpu is None else f"cuda:{device.gpu}", precision)
+
+
+def train_net(engine, network):
+    """The TRAIN net of a NetParameter without Data layers, in float32 on the CPU or on Caffe's device of now."""
+    if engine == "torch":
+        from caffe.proto import caffe_pb2
+
+        from hkd.engines.torch.net import Net
+
+        return Net(network, caffe_pb2.TRAIN, random_seed=0)
+    return prototxt.as_net(network, prototxt.TRAIN)
 
 
 def gpus(engine):

@@ -10,14 +10,17 @@ import numpy as np
 from caffe.proto import caffe_pb2
 
 from hkd.engines.torch import data, get_solver
-from hkd.networks import deploy, prototxt, resnet, solvers
+from hkd.networks import deploy, losses, prototxt, resnet, solvers
 
-TOLERANCES = {"forward": 1e-4, "gradient": 2e-2, "statistics": 1e-4, "test": 1e-4, "steps": 2e-2, "run": 5e-2}
+TOLERANCES = {
+    "forward": 1e-4, "gradient": 2e-2, "statistics": 1e-4, "test": 1e-4, "steps": 2e-2, "meta": 2e-2, "run": 5e-2,
+}  # fmt: skip
 """Of the length of the difference of two blobs over the length of Caffe's. Both engines compute in float32 and add in different orders; that
 grows through the layers, and a value near 0 may fall on the other side of a ReLU, which changes a gradient by a step: a few
 in a thousand of a small batch. `steps`: each iteration of the stage's solver from Caffe's own weights and momentum. `run`: as many
 iterations without coming together, at GENTLE times the learning rate: at the paper's 0.1 the last bits have grown to a tenth
-after 20 iterations (8 layers, batch 64)."""
+after 20 iterations (8 layers, batch 64). `meta`: the gradient of a meta batch's cross entropy for each hint's weight of each image
+(hint-dynamic KD)."""
 GENTLE = 0.01
 
 
@@ -34,31 +37,39 @@ class Difference:
         return self.relative <= TOLERANCES[self.part]
 
 
-def compare(stage, folder, manifest, iterations=20, weights=None):
+def compare(stage, folder, manifest, iterations=20, weights=None, beside=None):
     """[Difference] of a stage's network: forward blobs, gradients and BatchNorm statistics of one batch, the TEST phase's
     blobs, and the parameter blobs after each and after all of `iterations`.
 
-    folder: the LMDBs'. weights: a caffemodel, or None: Caffe's fillers.
+    folder: the LMDBs'. weights: a caffemodel, or None: Caffe's fillers. beside(net, engine): of a stage that trains something
+    beside the solver, what does so (hint_dynamic.Session).
     """
     network = stage.network(folder, manifest.test_images)
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
-        batches = [feed.make(k) for k in range(iterations)]
+        batches = [_batch(feed, k) for k in range(iterations)]
         begin = scratch / "start.caffemodel"
 
         def both(rate):
             path = _write(stage, network, feed, manifest, scratch, rate)
             pair = caffe.get_solver(str(path)), get_solver(path)
             if not begin.exists():
-                start(pair[0], stage, weights, batches[0][0], begin)
+                start(pair[0], stage, weights, batches[0]["data"], begin)
             for solver in pair:
                 solver.net.copy_from(str(begin))
             return pair
 
         pair = both(1.0)
         found = _one_batch(*pair, batches[0]) + _test_phase(*pair, batches[0])
-        return found + _steps(*both(1.0), batches) + _run(*both(GENTLE), batches)
+        return found + _steps(*both(1.0), batches) + _run(*both(GENTLE), batches, beside)
+
+
+def _batch(feed, k):
+    """{top: values} of the Data layers' batch k. The index is the place in the LMDB: which image has which is no matter here."""
+    images, labels = feed.make(k)
+    index = np.arange(k * feed.batch, (k + 1) * feed.batch) % len(feed.images)
+    return {"data": images, "label": labels, "index": index}
 
 
 def _steps(theirs, ours, batches):
@@ -67,19 +78,25 @@ def _steps(theirs, ours, batches):
         theirs.snapshot()
         ours.restore(f"{ours.parameter.snapshot_prefix}_iter_{theirs.iter}.solverstate")
         for solver in (theirs, ours):
-            _put(solver.net, *batch)
+            _put(solver.net, batch)
             solver.step(1)
         for d in _apart("steps", theirs, ours):
             largest[d.layer] = max(d, largest.get(d.layer, d), key=lambda d: d.relative)
     return list(largest.values())
 
 
-def _run(theirs, ours, batches):
+def _run(theirs, ours, batches, beside):
+    sessions = [beside(solver.net, engine) for solver, engine in ((theirs, "caffe"), (ours, "torch"))] if beside else []
+    rate, slopes = ours.parameter.base_lr, []
     for batch in batches:
-        for solver in (theirs, ours):
-            _put(solver.net, *batch)
+        for i, solver in enumerate((theirs, ours)):
+            _put(solver.net, batch)
             solver.step(1)
-    return _apart("run", theirs, ours)
+            if sessions:
+                slopes += [sessions[i].meta_gradient(1, rate)[0]] if sessions[i].learns and solver.iter == 1 else []
+                sessions[i].after_iteration(solver.iter, rate)
+    found = [Difference("meta", losses.WEIGHTS, _relative(slopes[1], slopes[0]))] if slopes else []
+    return found + _apart("run", theirs, ours)
 
 
 def _apart(part, theirs, ours):
@@ -93,9 +110,14 @@ def _apart(part, theirs, ours):
 def _write(stage, network, feed, manifest, scratch, rate):
     """Solver and network files with Input layers for the Data layers, so that both engines get the very same batches."""
     bare = caffe_pb2.NetParameter(name=network.name)
-    shapes = {"data": feed.shape, "label": (feed.batch,)}
-    for top in network.layer[0].top:
-        bare.layer.add(name=top, type="Input", top=[top]).input_param.shape.add(dim=shapes[top])
+    for layer in network.layer:
+        if layer.type == "Data" and not any(rule.phase == caffe_pb2.TEST for rule in layer.include):
+            for top in layer.top:
+                # The index is given in training alone; the images are so in both phases.
+                made = bare.layer.add(
+                    name=top, type="Input", top=[top], include=layer.include if layer.name == "index" else []
+                )
+                made.input_param.shape.add(dim=feed.shape if top == "data" else (feed.batch,))
     bare.layer.extend(layer for layer in network.layer if layer.type != "Data")
     (scratch / "net.prototxt").write_text(prototxt.text(bare, []))
     solver = stage.solver(str(scratch / "net.prototxt"), str(scratch / "snapshot"), manifest.test_images)
@@ -130,15 +152,15 @@ def start(solver, stage, weights, images, path):
     solver.net.save(str(path))
 
 
-def _put(net, images, labels):
-    net.blobs["data"].data[...] = images
-    if "label" in net.blobs:
-        net.blobs["label"].data[...] = labels
+def _put(net, batch):
+    for name, values in batch.items():
+        if name in net.blobs:
+            net.blobs[name].data[...] = values
 
 
 def _one_batch(theirs, ours, batch):
     for net in (theirs.net, ours.net):
-        _put(net, *batch)
+        _put(net, batch)
     theirs.net.clear_param_diffs()
     theirs.net.forward()
     theirs.net.backward()
@@ -165,7 +187,7 @@ def _test_phase(theirs, ours, batch):
     nets[0].share_with(theirs.net)
     nets[1].changed()
     for net in nets:
-        _put(net, *batch)
+        _put(net, {name: values for name, values in batch.items() if name != "index"})
         net.forward()
     return _blobs("test", *nets)
 
@@ -189,6 +211,7 @@ WORDS = {
     "gradient": "gradients",
     "statistics": "BatchNorm statistics",
     "test": "blobs, TEST phase",
+    "meta": "gradients of the hints' weights, first meta batch",
     "steps": "parameters after each iteration from one state",
     "run": f"parameters after all iterations, {GENTLE:g} x the learning rate",
 }

@@ -6,6 +6,8 @@ import caffe
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+TRAIN = caffe_pb2.TRAIN
+
 
 def text(network, header):
     """The network as a prototxt file with `header` (lines) as comments at its head."""
@@ -24,9 +26,13 @@ def without_cuda(network):
 def built(network, facts, phase, shares=1):
     """The caffe.Net of one phase on the CPU, a batch divided by `shares` in place of its LMDBs. Caffe allocates nothing
     for its blobs until it is run."""
-    bare = with_inputs(network, facts, shares)
+    return as_net(with_inputs(network, facts, shares), phase)
+
+
+def as_net(network, phase):
+    """The caffe.Net of a NetParameter."""
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(bare))
+        file.write(text_format.MessageToString(network))
         file.flush()
         return caffe.Net(file.name, phase)
 

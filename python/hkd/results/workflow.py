@@ -118,7 +118,7 @@ class Workflow:
         try:
             for stage in row.stages(1):
                 if stage.kind == "dynamic":
-                    hint_dynamic.check(stage, self.settings.engine, ())
+                    hint_dynamic.check(stage, self.settings.engine, (0,) if gpus_a_job(self.settings.engine) else ())
         except UserError:
             return False
         return True

@@ -131,7 +131,7 @@ class Training:
             say = lambda line: print(f"  {line}", flush=True)  # noqa: E731
             self.solver.keep_answers(teacher.folder(self.job.runs), self.manifest.pixels, say)
         if self.stage.kind == "dynamic":
-            self.dynamic = Session(self.stage, self.solver.net, self.snapshots.folder, self.manifest)
+            self.dynamic = Session(self.stage, self.solver.net, self.snapshots.folder, self.manifest, self.job.engine)
 
     def _resume(self):
         """Goes on from the newest snapshot, and returns it: None at the beginning."""

@@ -143,9 +143,12 @@ def relu(p, w, x):
     return F.relu(x[0])
 
 
-@layer("Eltwise", "eltwise_param", "operation")
+@layer("Eltwise", "eltwise_param", "operation", "coeff")
 def eltwise(p, w, x):
     one_of(p.operation, (p.SUM, p.PROD), "Eltwise", "operation")
+    if p.coeff:
+        one_of(p.operation, (p.SUM,), "Eltwise", "coeff of operation")
+        x = [t * coeff for t, coeff in zip(x, p.coeff, strict=True)]
     top = x[0]
     for other in x[1:]:
         top = top + other if p.operation == p.SUM else top * other
@@ -242,10 +245,19 @@ def euclidean_loss(p, w, x):
     return (x[0].float() - x[1].float()).square().sum() / (2 * x[0].shape[0])
 
 
-@layer("Reduction", "reduction_param", "operation", "coeff")
+@layer("Reduction", "reduction_param", "operation", "coeff", "axis")
 def reduction(p, w, x):
-    one_of(p.operation, (p.SUM, p.MEAN), "Reduction", "operation")
-    return p.coeff * (x[0].sum() if p.operation == p.SUM else x[0].mean())
+    """Over all dimensions from `axis` on, 0 or 1."""
+    one_of(p.operation, (p.SUM, p.MEAN, p.SUMSQ), "Reduction", "operation")
+    rows = x[0].float().flatten(1) if one_of(p.axis, (0, 1), "Reduction", "axis") else x[0].float().flatten()
+    rows = rows.square() if p.operation == p.SUMSQ else rows
+    return p.coeff * (rows.mean(-1) if p.operation == p.MEAN else rows.sum(-1))
+
+
+@layer("Silence", "")
+def silence(p, w, x):
+    """Takes blobs that nobody reads."""
+    return ()
 
 
 @layer("Accuracy", "accuracy_param")

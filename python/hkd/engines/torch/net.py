@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
-from hkd.engines.torch import fused, fusion, layers
+from hkd.engines.torch import fused, fusion, instance_weights, layers
 from hkd.engines.torch.data import Feed
 from hkd.engines.torch.fields import one_of, only
 from hkd.networks.resnet import TEACHER
@@ -29,6 +29,7 @@ class Built:
     kind: layers.Kind
     blobs: list = field(default_factory=list)
     rates: list = field(default_factory=list)
+    state: object = None  # of a layer that keeps something between passes
 
     @property
     def own(self):
@@ -67,7 +68,7 @@ class Net:
         self.network, self.phase, self.device = network, phase, torch.device(device)
         self.autocast = precision == "bf16" and self.device.type == "cuda"
         self.bf16 = precision == "bf16" and not self.autocast  # every map from the data on
-        self.tensors, self.inputs, self.feed = {}, {}, None
+        self.tensors, self.inputs, self.feeds = {}, {}, {}
         self.built = [self._build(x, random_seed) for x in network.layer if _belongs(x, phase)]
         with torch.no_grad():
             self._infer(random_seed)
@@ -85,7 +86,7 @@ class Net:
         where = f"layer {layer.name}"
         if layer.type == "Data":
             only(layer, (*LAYER_FIELDS, "data_param", "transform_param"), where)
-            self.feed = Feed(layer, self.phase, random_seed)
+            self.feeds[layer.name] = Feed(layer, self.phase, random_seed)
             return Built(layer, layers.Kind(None, "", ()))
         if layer.type == "Input":
             only(layer, (*LAYER_FIELDS, "input_param"), where)
@@ -94,7 +95,11 @@ class Net:
             return Built(layer, layers.Kind(None, "", ()))
         if layer.HasField("phase"):
             one_of(layer.phase, (self.phase,), where, "phase")
-        kind = layers.KINDS.get(layer.type)
+        kind, state = layers.KINDS.get(layer.type), None
+        if layer.type == "Python" and layer.python_param.module == instance_weights.MODULE:
+            one_of(layer.python_param.layer, (instance_weights.LAYER,), where, "layer")
+            state = instance_weights.InstanceWeights(layer, self.phase, Blob)
+            kind = state.kind
         if kind is None:
             raise UserError(f"{where}: the torch engine has no layer type {layer.type}")
         only(layer, (*LAYER_FIELDS, kind.message), where)
@@ -104,16 +109,22 @@ class Net:
             only(spec, ("name", "lr_mult", "decay_mult"), where)
         for rule in layer.include:
             only(rule, ("phase",), where)
-        return Built(layer, kind)
+        return Built(layer, kind, state=state)
+
+    @property
+    def feed(self):
+        """The Data layer of the images, None where Input layers give them."""
+        return next(iter(self.feeds.values()), None)
 
     def _infer(self, random_seed):
         """One pass over tensors without content: shapes of the blobs, parameter blobs from their fillers."""
         shapes, shared = {name: tensor.to("meta") for name, tensor in self.inputs.items()}, {}
         for b in self.built:
             if b.layer.type == "Data":
+                feed = self.feeds[b.layer.name]
                 found = (
-                    torch.empty(self.feed.shape, device="meta"),
-                    torch.empty(self.feed.batch, dtype=torch.int64, device="meta"),
+                    torch.empty(feed.shape, device="meta"),
+                    torch.empty(feed.batch, dtype=torch.int64, device="meta"),
                 )
                 shapes |= dict(zip(b.layer.top, found, strict=False))
             if b.kind.run is None:
@@ -134,6 +145,8 @@ class Net:
             b.rates = _rates(b)
             for blob, (lr, _) in zip(b.blobs, b.rates, strict=True):
                 blob.requires_grad_(lr != 0 and self.phase == TRAIN)
+            if b.state:
+                b.state.hold(b.blobs)
             meta = [blob.detach().to("meta") for blob in b.blobs]
             tops = layers.run(b, meta, x, self.phase)
             shapes |= {name: top.to("meta") for name, top in zip(b.layer.top, tops, strict=True)}
@@ -144,10 +157,11 @@ class Net:
     def forward(self):
         """One pass over the next batch; fills `tensors`."""
         self.tensors = {name: self._moved(tensor) for name, tensor in self.inputs.items()}
-        if self.feed is not None:
-            tops = next(b.layer.top for b in self.built if b.layer.type == "Data")
-            images, labels = (torch.from_numpy(array) for array in self.feed.next())
-            self.tensors |= dict(zip(tops, (self._moved(images), labels.to(self.device)), strict=False))
+        for b in self.built:
+            if b.layer.type == "Data":
+                images, labels = (torch.from_numpy(array) for array in self.feeds[b.layer.name].next())
+                made = (self._moved(images), labels.to(self.device))
+                self.tensors |= dict(zip(b.layer.top, made, strict=False))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             for step in self.plan:
                 step(self.tensors)
@@ -160,10 +174,21 @@ class Net:
     def total_loss(self):
         return sum(weight * self.tensors[name] for name, weight in self.loss_weights.items())
 
+    def backward(self):
+        """Adds the gradients of the total loss of the last pass to the parameter blobs'."""
+        self.total_loss().backward()
+
+    def clear_param_diffs(self):
+        for b in self.built:
+            for blob in b.blobs:
+                if blob.grad is not None:
+                    blob.grad.zero_()
+
     def _forward(self, start, end):
-        """The data layer alone, as the driver asks for it after a restart."""
-        assert (start, end) == (0, 0)
-        self.feed.skip()
+        """The Data layers among the layers `start` to `end` alone, as the driver asks for it after a restart."""
+        for name in self._layer_names[start : end + 1]:
+            if name in self.feeds:
+                self.feeds[name].skip()
 
     # --- what the driver reads --------------------------------------------------------------------------------------------
 
@@ -176,6 +201,15 @@ class Net:
     @property
     def params(self):
         return {b.layer.name: [Blob(blob) for blob in b.blobs] for b in self.built if b.blobs}
+
+    @property
+    def layer_dict(self):
+        """{name: the layer's state where it has one, else its LayerParameter}."""
+        return {b.layer.name: b.state or b.layer for b in self.built}
+
+    @property
+    def _layer_names(self):
+        return [b.layer.name for b in self.built]
 
     @property
     def _blob_names(self):
@@ -304,6 +338,8 @@ def _filled(shape, filler, random_seed, name):
     """A parameter blob as its filler makes it (filler.hpp), from random numbers of (random_seed, name) alone."""
     if isinstance(filler, float):
         return torch.full(shape, filler)
+    if isinstance(filler, np.ndarray):
+        return torch.from_numpy(filler)
     one_of(filler.type, ("constant", "gaussian", "msra"), name, "filler")
     if filler.type == "constant":
         only(filler, ("type", "value"), name)

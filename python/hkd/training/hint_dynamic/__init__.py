@@ -16,14 +16,28 @@ from hkd.paper.datasets import require_index
 
 def check(stage, engine, gpus):
     """Raises UserError where hint-dynamic KD cannot be trained by an engine, or on several GPUs."""
-    if engine != "caffe":
+    if engine == "torch" and gpus:
         raise UserError(
-            f"method {stage.method} needs Caffe, not --engine {engine}: the torch engine has no instance weights"
+            f"method {stage.method}: the torch engine weighs images on the CPU alone: use --cpu, or --engine caffe on a GPU"
         )
     if len(gpus) > 1:
         raise UserError(
             f"method {stage.method} trains on one GPU or the CPU: its meta step sees a whole batch, use --gpu N"
         )
+
+
+def beside(stage, manifest, folder):
+    """For parity.compare: (net, engine) -> a session.Session at iteration 0, its history in `folder`."""
+    from hkd.training.hint_dynamic.session import Session
+
+    def begun(net, engine):
+        place = folder / engine
+        place.mkdir()
+        session = Session(stage, net, place, manifest, engine)
+        session.begin()
+        return session
+
+    return begun
 
 
 def check_data(stage, manifest):

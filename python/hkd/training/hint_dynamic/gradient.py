@@ -10,13 +10,10 @@ so that two passes forward stand for N x K gradients, and nothing is differentia
 its own: the student that trains keeps its weights and BatchNorm's statistics.
 """
 
-import tempfile
-
-import caffe
 import numpy as np
 from caffe.proto import caffe_pb2
-from google.protobuf import text_format
 
+from hkd.engines import choice
 from hkd.networks import losses, plain, prototxt, resnet
 from hkd.networks.feed import Feed
 
@@ -24,17 +21,19 @@ DISTANCE = 0.01  # |e g|: of the two sides from theta
 
 
 class MetaGradient:
-    """network: the stage's NetParameter; net: its TRAIN caffe.Net; experiment: decides the student. The teacher's
-    outputs are taken from `net`, as they were for its last batch."""
+    """network: the stage's NetParameter; net: its TRAIN net; experiment: decides the student; engine: that of `net`. The
+    teacher's outputs are taken from `net`, as they were for its last batch. The networks here are float32, whatever `net` is: a
+    difference of two sides is lost in bfloat16."""
 
-    def __init__(self, network, net, experiment):
+    def __init__(self, network, net, experiment, engine="caffe"):
         self.net, self.experiment = net, experiment
-        self.probe, self.inputs = _without_teacher(network, net)
+        bare, self.inputs = _without_teacher(network, net)
+        self.probe = choice.train_net(engine, bare)
         self.weights = self.probe.layer_dict[losses.WEIGHTS]
         self.weights.frozen = True
         feed = Feed("DATA", experiment.dynamic_batch, 1)
         alone = plain.network(experiment, experiment.student, feed)
-        self.student = prototxt.built(alone, experiment.facts, caffe.TRAIN)
+        self.student = choice.train_net(engine, _of_phase(prototxt.with_inputs(alone, experiment.facts)))
         # BatchNorm's three blobs are statistics.
         self.learns = [name for name in self.student.params if self.student.layer_dict[name].type != "BatchNorm"]
 
@@ -82,15 +81,13 @@ def _gradients(net):
 
 
 def _without_teacher(network, net):
-    """(TRAIN caffe.Net of a network without its data layers and its teacher, the names of what it is given instead)."""
+    """(a network's TRAIN phase without its data layers and its teacher, the names of what it is given instead)."""
     bare = caffe_pb2.NetParameter(name=network.name)
     made, inputs = set(), []
     kept = [
         layer
-        for layer in network.layer
-        if layer.type not in ("Data", "Silence")
-        and not layer.name.startswith(resnet.TEACHER)
-        and not any(rule.phase == caffe.TEST for rule in layer.include)
+        for layer in _of_phase(network).layer
+        if layer.type not in ("Data", "Silence") and not layer.name.startswith(resnet.TEACHER)
     ]
     for layer in kept:
         for bottom in layer.bottom:
@@ -101,7 +98,11 @@ def _without_teacher(network, net):
                 made.add(bottom)
         bare.layer.add().CopyFrom(layer)
         made.update(layer.top)
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(bare))
-        file.flush()
-        return caffe.Net(file.name, caffe.TRAIN), inputs
+    return bare, inputs
+
+
+def _of_phase(network):
+    """The layers that a network has in the TRAIN phase."""
+    found = caffe_pb2.NetParameter(name=network.name)
+    found.layer.extend(x for x in network.layer if not any(rule.phase == caffe_pb2.TEST for rule in x.include))
+    return found

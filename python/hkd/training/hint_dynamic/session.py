@@ -19,9 +19,10 @@ QUANTILES = (10, 50, 90)
 
 
 class Session:
-    """stage: stage.Stage of kind dynamic; net: its TRAIN caffe.Net; folder: where the mapped history lies meanwhile."""
+    """stage: stage.Stage of kind dynamic; net: its TRAIN net; folder: where the mapped history lies meanwhile; engine: that of
+    `net`."""
 
-    def __init__(self, stage, net, folder, manifest):
+    def __init__(self, stage, net, folder, manifest, engine="caffe"):
         self.experiment, self.net = stage.experiment, net
         self.layer = net.layer_dict[losses.WEIGHTS]
         self.path = folder / f".{HISTORY}"
@@ -30,7 +31,7 @@ class Session:
         self.optimizer = None
         if stage.part.learns_weights:
             network = stage.network("DATA", manifest.test_images)
-            self.gradient = MetaGradient(network, net, e)
+            self.gradient = MetaGradient(network, net, e, engine)
             self.meta_images = MetaImages(manifest, e.facts, e.dynamic_images, stage.random_seed)
             shapes = [blob.data.shape for blob in self.layer.network]
             self.optimizer = Optimizer(e.dynamic_optimizer, e.dynamic_lr, e.dynamic_weight_decay, shapes)
@@ -63,10 +64,18 @@ class Session:
         self.seen.append(self.layer.used.astype(np.float32))
         if self.optimizer is None or iteration % self.experiment.dynamic_every:
             return
-        images, labels = self.meta_images.batch(self.experiment.dynamic_batch, iteration)
-        slope, cache, loss = self.gradient(lr, images, labels)
+        slope, cache, loss = self.meta_gradient(iteration, lr)
         self.losses.append(loss)
         self.optimizer.step([blob.data for blob in self.layer.network], meta_network.backward(cache, slope))
+
+    @property
+    def learns(self):
+        """Whether it takes meta steps."""
+        return self.optimizer is not None
+
+    def meta_gradient(self, iteration, lr):
+        """What MetaGradient gives for the meta batch of an iteration."""
+        return self.gradient(lr, *self.meta_images.batch(self.experiment.dynamic_batch, iteration))
 
     def files(self):
         """{name: bytes} for a snapshot."""
