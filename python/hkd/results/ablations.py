@@ -65,7 +65,7 @@ def engines(folder, main):
         theirs, mine = runs_of(path), runs_of(folder / main)
         for row in _rows(*TITLES):
             other, own = (_line(runs, row) for runs in (theirs, mine))
-            if other.done:
+            if other.done and (not own.done or _scale(other) == _scale(own)):
                 rows.append((row.experiment, row.heading, path.name, *_beside(other, own)))
     return _markdown(
         f"The same stages in another engine, beside {main}",
@@ -85,6 +85,32 @@ def engines(folder, main):
         f"{main}. p: two-sided Student's t-test with one variance for both, which takes a single net too. The nets of one engine share "
         f"stage 1. {main}-after-ENGINE: {main} from the stage 1 that ENGINE trained.",
     )
+
+
+def precision(folder):
+    """Nets of the torch engine in bfloat16 and in float32 that start from the same teacher and stage 1, as Markdown."""
+    rows, names = [], ("torch-bf16", "torch-after-torch-bf16")
+    if all((folder / name).is_dir() for name in names):
+        for row in _rows(*TITLES):
+            bf16, fp32 = (_line(runs_of(folder / name), row) for name in names)
+            pairs = [(a.value("Pc"), b.value("Pc")) for a, b in zip(bf16.runs, fp32.runs, strict=True) if a and b]
+            if pairs:
+                apart = [a - b for a, b in pairs]
+                spread = f" ± {statistics.stdev(apart):.2f}" if len(apart) > 1 else ""
+                rows.append((
+                    row.experiment, row.heading, _each(bf16), _each(fp32), f"{statistics.mean(apart):+.2f}{spread}", str(len(apart)),
+                ))  # fmt: skip
+    return _markdown(
+        "bfloat16 and float32 from the same stage 1",
+        ("experiment", "method", "Pc (%), bf16", "Pc (%), fp32", "difference, mean ± sd", "n"),
+        rows,
+        "Difference: bf16 less fp32, net by net; a net has the same crops and the same fresh weights in both. Teacher and stage 1 were "
+        "trained in bf16.",
+    )
+
+
+def _scale(line):
+    return {run.condition.scale for run in line.done}
 
 
 def _beside(other, own):

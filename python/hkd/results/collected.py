@@ -86,6 +86,7 @@ def pages(folder, main):
     made["softened-term.md"] = ablations.softened_term(folder / main)
     made["sl-resnet-fc.md"] = ablations.sl_resnet_fc(folder / main)
     made["engines.md"] = ablations.engines(folder, main)
+    made["precision.md"] = ablations.precision(folder)
     made["runs.md"] = ablations.every_run(folder)
     made["report.html"] = report.page(plain)
     return made
