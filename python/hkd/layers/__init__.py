@@ -3,7 +3,8 @@ project's python/ folder on PYTHONPATH: run_stage.py sees to it, other programs 
 them: the module caffe that they import brings a Caffe of its own; pycaffe can.
 
     fsp.py               the FSP matrix of two maps
-    instance_weights.py  the weights of each image's hint losses, from
+    instance_weights.py  the weights of each image's hint losses: Caffe's layer around
+    weighing.py          their arithmetic, which the torch engine has too, from
     meta_network.py      the meta-weight network, and
     history.py           what the image's weights were so far
 
