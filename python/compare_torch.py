@@ -15,18 +15,21 @@ if __name__ == "__main__":
     use_project_python()
     os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log would bury the table
 
-from hkd.base.files import shown, write_whole
+from hkd.base.files import sha256, shown, write_whole
 from hkd.engines import torch as torch_engine
 from hkd.paper import datasets, experiments, methods
+from hkd.stages import records
 from hkd.stages.stage import planned
 from hkd.training import hint_dynamic
 
 
 def parser():
     p = Parser(description="A stage's network in Caffe and in the torch engine, compared layer by layer.")
-    p.add_argument("--experiment", default=experiments.DEFAULT)
+    p.add_argument(
+        "--experiment", help=f"default: that of the record beside --weights with --export, else {experiments.DEFAULT}"
+    )
     p.add_argument("--method", help="default: the one that has the stage")
-    p.add_argument("--stage", default="kd", choices=methods.KINDS)
+    p.add_argument("--stage", choices=methods.KINDS, help="default: likewise, else kd")
     p.add_argument("--step", type=int)
     p.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
     p.add_argument("--weights", type=Path, help="a caffemodel to start from; default: the fillers of Caffe")
@@ -50,9 +53,11 @@ def main():
     torch_engine.require()
     if options.iterations < 1:
         raise UserError(f"--iterations {options.iterations}: expected 1 or more")
-    experiment = experiments.experiment(options.experiment, options.set)
-    method = options.method or methods.default_for(options.stage)
-    stage = planned(experiment, method, options.stage, options.step)
+    if options.export:
+        take_from_record(options)
+    kind = options.stage or "kd"
+    experiment = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
+    stage = planned(experiment, options.method or methods.default_for(kind), kind, options.step)
     facts = stage.experiment.facts  # a teacher's data set may be another one than its student's
     folder = options.data or default_folder("data") / facts.name
     manifest = datasets.read_manifest(folder, facts)
@@ -60,7 +65,7 @@ def main():
         raise UserError(
             f"no {facts.title} in {shown(folder)}: build it with data_tools/make_lmdb.py, or name it with --data"
         )
-    if options.weights and not options.weights.exists():
+    if options.weights and not options.weights.is_file():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
     if options.export:
         return export_student(options, stage, folder)
@@ -77,6 +82,34 @@ def main():
         write_whole(options.json, parity.as_json(stage, found))
         print(f"written to {shown(options.json)}")
     return 0 if all(d.passes for d in found) else 1
+
+
+def take_from_record(options):
+    """Sets what the record beside --weights says of them. Raises UserError where the command line says otherwise."""
+    record = None
+    if options.weights and options.weights.name == records.FINAL:
+        record = records.read_record(options.weights.parent)
+    if record is None:
+        return
+    if record["digests"][records.FINAL] != sha256(options.weights):
+        raise UserError(f"{shown(options.weights)} is not the file that the record beside it names: move it elsewhere")
+    said = {"experiment": record["experiment"], "method": record["method"], "stage": record["kind"]}
+    said["step"] = record["step"]
+    for name, value in said.items():
+        asked = getattr(options, name)
+        if asked is not None and asked != value:
+            raise UserError(
+                f"--{name} {asked}: the record beside {shown(options.weights)} says {value}: leave --{name} out"
+            )
+        setattr(options, name, value)
+    # The one setting that changes a student's layers.
+    shortcut = f"shortcut={record['settings']['shortcut']}"
+    other = next((x for x in options.set if x.startswith("shortcut=") and x != shortcut), None)
+    if other:
+        raise UserError(
+            f"--set {other}: the record beside {shown(options.weights)} says {shortcut}: leave --set {other} out"
+        )
+    options.set.append(shortcut)
 
 
 def export_student(options, stage, folder):

@@ -146,3 +146,17 @@ def test_golden_value_of_the_hint_loss(tmp_path):
     net.blobs["guided"].data[...] = [[[[1, 2]]], [[[3, 4]]]]
     net.blobs["hinted"].data[...] = [[[[0, 0]]], [[[3, 2]]]]
     assert total(net) == (1 + 4 + 0 + 4) / 4
+
+
+@pytest.mark.parametrize("tau", [0.01, 3.0, 1e4])
+def test_the_softened_gradient_is_whole_up_to_80_tau_and_vanishes_beyond_what_float32_holds(tmp_path, tau):
+    """README states the bound (87 tau), and settings.py the temperatures that it leaves."""
+    for gap, whole in ((80, True), (100, False)):
+        net = kd_net(tmp_path, 1, weight=1, tau=tau, hard_tau=tau)
+        net.blobs["student"].data[...] = [gap * tau, 0, 0, 0]
+        net.blobs["teacher"].data[...] = [0, gap * tau, 0, 0]
+        net.blobs["label"].data[...] = 0  # the student's own answer: the hard term has no gradient
+        net.forward()
+        net.backward()
+        gradient = float(net.blobs["student"].diff[0, 1]) * tau
+        assert gradient == pytest.approx(-1, rel=1e-2) if whole else abs(gradient) < 0.01

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -415,6 +416,11 @@ class TestExport:
         about = json.loads((tmp_path / "student.json").read_text())
         assert about["Pc"] == records.read_record(whole)["Pc"]["last"] and about["test_images"] == 200
         assert about["largest_relative_difference_from_caffe"] < 1e-4
+        shape = {"depth": 8, "width": 16, "channels": 1, "classes": 10, "shortcut": "A"}
+        assert about["architecture"] == shape
+        modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        (tmp_path / "plain").touch()
+        assert modes == {(tmp_path / "plain").stat().st_mode & 0o777}  # what the umask allows
 
     def test_it_is_readable_and_needs_nothing_of_ours(self, whole, fashion, tmp_path):
         self.export("safetensors", whole / "final.caffemodel", fashion, tmp_path)
@@ -442,6 +448,21 @@ class TestExport:
         )
         assert checked.passes and checked.images == 200
 
+    def test_a_teacher_is_exported_whole_or_refused(self, fashion, tmp_path):
+        words = ["--experiment", "fashion-mnist-r14-r8", "--stage", "teacher", "--scale", "0.0005", "--set", "batch=8"]
+        command(RUN, *words, "--data", fashion, "--runs", tmp_path, check=0)
+        (weights,) = tmp_path.rglob("final.caffemodel")
+        out = tmp_path / "out"
+        one_line(self.export("safetensors", weights, fashion, out, "--stage", "kd"), "--stage kd", "says teacher")
+        shutil.copy(weights, tmp_path / "alone.caffemodel")
+        one_line(self.export("safetensors", tmp_path / "alone.caffemodel", fashion, out), "block2", "--stage")
+        assert not out.exists()
+        done = self.export("safetensors", weights, fashion, out)
+        assert done.returncode == 0, done.stderr
+        about = json.loads((out / "student.json").read_text())
+        assert about["architecture"]["depth"] == 14
+        assert about["Pc"] == records.read_record(weights.parent)["Pc"]["last"]
+
     def test_what_is_no_whole_student_is_refused(self, whole, fashion, tmp_path):
         network = caffe_pb2.NetParameter.FromString((whole / "final.caffemodel").read_bytes())
         kept = [layer for layer in network.layer if layer.name != "fc"]
@@ -449,8 +470,10 @@ class TestExport:
         network.layer.extend(kept)
         (tmp_path / "cut.caffemodel").write_bytes(network.SerializeToString())
         one_line(self.export("onnx", tmp_path / "cut.caffemodel", fashion, tmp_path / "out"), "no layer fc")
+        shutil.copy(whole / "final.caffemodel", tmp_path / "alone.caffemodel")
         one_line(
-            self.export("onnx", whole / "final.caffemodel", fashion, tmp_path / "out", "--stage", "teacher"), "block2"
+            self.export("onnx", tmp_path / "alone.caffemodel", fashion, tmp_path / "out", "--stage", "teacher"),
+            "block2",
         )
         one_line(
             command(

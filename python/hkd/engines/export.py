@@ -16,12 +16,15 @@ from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
 from hkd.engines.torch import data, plain
 from hkd.engines.torch.net import array
-from hkd.networks import deploy, prototxt
+from hkd.networks import deploy, losses, prototxt, resnet
 from hkd.networks import plain as alone
 from hkd.networks.feed import Feed
 from hkd.stages import surgery
 
 FORMATS = ("safetensors", "onnx")
+ASIDE = (resnet.TEACHER, losses.REGRESSOR, losses.COUNTED, losses.WEIGHTS)
+"""What the names of layers with blobs begin with that a stage has beside its student."""
+OTHER = "name what was trained with --experiment, --stage and --set shortcut=..."
 TOLERANCE = 1e-4
 """Largest difference of a logit over the test set, relative to the largest logit."""
 
@@ -59,7 +62,13 @@ def write(form, experiment, architecture, weights, folder, out):
             f"nothing was kept"
         )
     about = {
-        "architecture": {"depth": architecture.depth, "width": architecture.width, "shortcut": experiment.shortcut},
+        "architecture": {
+            "depth": architecture.depth,
+            "width": architecture.width,
+            "channels": experiment.facts.channels,
+            "classes": experiment.facts.classes,
+            "shortcut": experiment.shortcut,
+        },
         "input": _input(experiment),
         "weights": {"path": shown(weights), "sha256": sha256(weights)},
         "test_images": checked.images,
@@ -78,7 +87,10 @@ def _input(experiment):
 
 
 def module(experiment, architecture, network):
-    """plain.ResNet with the weights of a NetParameter; its teacher's and regressors' layers are left out."""
+    """plain.ResNet with the weights of a NetParameter; what a stage has beside the student (ASIDE) is left out.
+
+    Raises UserError for a layer that is missing, has another shape, or has no place in the network.
+    """
     facts = experiment.facts
     model = plain.ResNet(
         architecture.depth, architecture.width, facts.channels, facts.classes, experiment.shortcut == "projection"
@@ -86,12 +98,22 @@ def module(experiment, architecture, network):
     blobs = {
         layer.name: [torch.from_numpy(array(blob)) for blob in layer.blobs] for layer in network.layer if layer.blobs
     }
-    state = {}
-    for name in model.state_dict():
+    state, used = {}, set()
+    for name, wanted in model.state_dict().items():
         owner, _, kind = name.rpartition(".")
         stem, _, last = owner.rpartition(".")
         caffe_name = f"{stem.replace('.', '/')}/" if stem else ""
-        state[name] = _value(blobs, caffe_name, last, kind)
+        state[name] = value = _value(blobs, caffe_name, last, kind)
+        used |= {caffe_name + part for part in (_names(last) if "bn" in last else (last,))}
+        if value.shape != wanted.shape:
+            raise UserError(
+                f"the caffemodel's {owner} is {_by(value)}, {architecture.name} of {facts.title} needs {_by(wanted)}: {OTHER}"
+            )
+    left = [name for name in blobs if name not in used and not name.startswith(ASIDE)]
+    if left:
+        raise UserError(
+            f"the caffemodel's layer {left[0]} has no place in {architecture.name} of {facts.title}: {OTHER}"
+        )
     model.load_state_dict(state)
     return model.eval()
 
@@ -102,13 +124,20 @@ def _value(blobs, stem, last, kind):
         return torch.tensor(0)
     if "bn" not in last:
         return _blob(blobs, stem + last, {"weight": 0, "bias": 1}[kind])
-    bn, scale = (
-        ("projection_bn", "projection_scale") if last == "projection_bn" else (last, last.replace("bn", "scale"))
-    )
+    bn, scale = _names(last)
     if kind in ("weight", "bias"):
         return _blob(blobs, stem + scale, {"weight": 0, "bias": 1}[kind])
     count = _blob(blobs, stem + bn, 2)
     return _blob(blobs, stem + bn, {"running_mean": 0, "running_var": 1}[kind]) / (count if count else 1)
+
+
+def _names(bn):
+    """What Caffe calls the BatchNorm and the Scale layer that a module's `bn` is made of."""
+    return bn, bn.replace("bn", "scale")
+
+
+def _by(value):
+    return "x".join(map(str, value.shape)) or "scalar"
 
 
 def _blob(blobs, name, index):
@@ -118,11 +147,13 @@ def _blob(blobs, name, index):
 
 
 def _safetensors(model, out):
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     source = out / "student.py"
     write_whole(source, Path(plain.__file__).read_text())
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, out / "student.safetensors")
+    # Not save_file: its files have mode 0600, whatever the umask.
+    weights = save({name: value.contiguous() for name, value in model.state_dict().items()})
+    write_whole(out / "student.safetensors", weights)
     return [source, out / "student.safetensors"]
 
 

@@ -14,12 +14,14 @@ TEACHER = "teacher/"  # the prefix of a teacher's layers inside a student's netw
 
 @dataclass(frozen=True)
 class Style:
-    """How a ResNet's layers are written: the prefix of their names, whether they learn, and the open choices."""
+    """How a ResNet's layers are written: the prefix of their names, whether they learn, and the open choices. `sliced`: option A crops by
+    Slice layers, which other readers of Caffe's files know, not by Crop and DummyData, which they do not."""
 
     prefix: str = ""
     frozen: bool = False
     shortcut: str = "A"
     bn_fraction: float = 0.999
+    sliced: bool = False
 
     def learns(self, blobs):
         """The `param` entries of a layer with that many parameter blobs; none (Caffe's 1 and 1) where it learns."""
@@ -64,11 +66,26 @@ def option_a(n, style, name, bottom, size):
     """
     name = style.prefix + name
     odd = size - 1 + size % 2
-    frame = n[name + "frame"] = L.DummyData(shape={"dim": [1, 1, odd, odd]})
-    cropped = n[name + "crop"] = L.Crop(bottom, frame, axis=2, propagate_down=[True, False])
+    cropped = _sliced(n, name, bottom, size, odd) if style.sliced else _cropped(n, name, bottom, odd)
     half = n[name + "identity"] = L.Pooling(cropped, pool=P.Pooling.AVE, kernel_size=1, stride=2)
     zeros = n[name + "zeros"] = L.Power(half, scale=0)
     top = n[name + "shortcut"] = L.Concat(half, zeros)
+    return top
+
+
+def _cropped(n, name, bottom, odd):
+    frame = n[name + "frame"] = L.DummyData(shape={"dim": [1, 1, odd, odd]})
+    top = n[name + "crop"] = L.Crop(bottom, frame, axis=2, propagate_down=[True, False])
+    return top
+
+
+def _sliced(n, name, bottom, size, odd):
+    if size == odd:
+        return bottom
+    rows, row = n[name + "rows"], n[name + "last_row"] = L.Slice(bottom, ntop=2, axis=2, slice_point=odd)
+    top, column = n[name + "columns"], n[name + "last_column"] = L.Slice(rows, ntop=2, axis=3, slice_point=odd)
+    # Caffe would list tops that nobody reads among the network's outputs.
+    n[name + "silence"] = L.Silence(row, column, ntop=0)
     return top
 
 

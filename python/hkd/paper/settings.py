@@ -10,6 +10,11 @@ from hkd.base.cli import UserError
 HINTS = ("soft", "feature", "fsp")
 """The hints that hint-dynamic KD can weigh: softened outputs, maps of the last stack, FSP matrix of the last stack."""
 
+TAUS = (0.01, 1e4)
+"""Temperatures that mean something in float32. Softmax of logits / tau underflows to 0 where two logits are more than 87 tau
+apart, and the softened term has no gradient there: below 0.01 that is nearly every image. Above 1e4 the softened outputs
+are alike to a thousandth, and their differences, the gradient (tau in its divisor too), drown in rounding."""
+
 
 def setting(default=dataclasses.MISSING, everywhere=False, choices=None, above=None, least=None):
     """A setting that --set may change. `everywhere`: it is the teacher's too where that is trained on another data set;
@@ -48,6 +53,8 @@ def checked(key, value, rule):
         bad = f"{rule['least']} or more"
     elif key in ("momentum", "bn_fraction", "dynamic_mu") and value >= 1:
         bad = "less than 1"
+    elif key.endswith("tau") and not TAUS[0] <= value <= TAUS[1]:
+        bad = f"{number_text(TAUS[0])} to {number_text(TAUS[1])}: float32 holds no softened outputs of use beyond"
     elif key == "dynamic_u" and value > 1:
         bad = "0 to 1"
     elif key == "dynamic_hints" and (len(value) < 2 or [h for h in HINTS if h in value] != list(value)):

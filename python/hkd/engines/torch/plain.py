@@ -2,7 +2,10 @@
 
 model = ResNet(depth=8, width=16, channels=3, classes=10)
 model.load_state_dict(safetensors.torch.load_file("student.safetensors"))
-logits = model.eval()(images)    # N x channels x size x size, the training mean subtracted; see the .json beside it
+logits = model.eval()(images)    # N x channels x size x size, pixels 0 to 255, as "input" in the .json beside it says
+
+depth, width, channels and classes are in that .json; projection is True where its shortcut is "projection". Shortcut "A"
+appends its zeros after the channels that it keeps, where other ports of this network put half of them on each side.
 """
 
 import torch.nn.functional as F
