@@ -143,7 +143,7 @@ def use_project_python():
     environment |= {"PYTHONPATH": kept} if kept else {}
     venv = ROOT / ".venv"
     own = venv / "bin/python"
-    elsewhere = os.access(own, os.X_OK) and Path(sys.prefix) != venv
+    elsewhere = os.access(own, os.X_OK) and venv != Path(sys.prefix) and own != Path(sys.executable)
     if elsewhere or environment != os.environ:
         python = str(own) if elsewhere else sys.executable
         os.execve(python, [python, *sys.orig_argv[1:]], environment)
