@@ -11,9 +11,15 @@ BUILD   ?=
 CORES   ?= $(shell nproc)
 
 experiment = $(DATASET)-$(if $(filter mnist,$(DATASET)),r32,r14)-r8
-py   = .venv/bin/python
-# Named by what the environment is made from: `make setup` does nothing while that stays the same, whatever its dates are.
-ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt | sha256sum | cut -c1-12)
+# -P: a folder named like a package does not become one because make was started beside it.
+py   = .venv/bin/python -P
+pip  = $(py) -m pip install --quiet --disable-pip-version-check
+# Named by what the environment is made from: `make setup` does nothing while that stays the same, whatever its dates are
+# and wherever it lies.
+ready = .venv/ready-$(shell cat pyproject.toml docker/packages.txt docker/relocatable.py | sha256sum | cut -c1-12)
+# A value as one word of a shell, whatever is in it.
+q     = '$(subst ','\'',$(1))'
+run   = --experiment $(call q,$(experiment)) --scale $(call q,$(SCALE)) --runs $(call q,$(RUNS))
 
 .PHONY: help setup torch caffe-cuda demo tables report test test-slow lint prototxt bench docker docker-cuda clean
 
@@ -30,36 +36,39 @@ help:
 	@echo "make docker  the container image hkd-caffe; make docker-cuda: hkd-caffe:cuda; BUILD='words for docker build'"
 
 setup: $(ready)
-	@docker/build_caffe.sh $(py)
+	@docker/build_caffe.sh .venv/bin/python
 
 $(ready):
+	@test ! -e .venv || test -r .venv -a -w .venv -a -x .venv || { echo "make: error: .venv has to be made anew, and this user may not write there: run make setup as its owner, or in a checkout of your own" >&2; exit 1; }
 	@docker/packages.sh install
-	@command -v $(PYTHON) >/dev/null || { echo "make: error: no $(PYTHON): name a Python 3.11 with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: error: $(PYTHON) is $$($(PYTHON) -V), Caffe's Boost.Python here is for 3.11: make setup PYTHON=/usr/bin/python3.11" >&2; exit 1; }
-	@test -x $(py) || $(PYTHON) -m venv .venv
-	$(py) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@command -v $(call q,$(PYTHON)) >/dev/null || { echo "make: error: no" $(call q,$(PYTHON))": name a Python 3.11 with PYTHON=..." >&2; exit 1; }
+	@$(call q,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: error:" $(call q,$(PYTHON)) "is $$($(call q,$(PYTHON)) -V), Caffe's Boost.Python here is for 3.11: make setup PYTHON=/usr/bin/python3.11" >&2; exit 1; }
+	@test -x .venv/bin/python || $(call q,$(PYTHON)) -m venv .venv
+	$(pip) -e '.[test]'
+	@$(py) docker/relocatable.py
 	@rm -f .venv/ready-*
 	@touch $(ready)
 
 torch: setup
-	$(py) -m pip install --quiet --disable-pip-version-check -e '.[torch]'
+	$(pip) -e '.[torch]'
+	@$(py) docker/relocatable.py
 
 caffe-cuda: $(ready)
-	$(py) -m pip install --quiet --disable-pip-version-check --no-deps -r docker/caffe/nvidia.txt
-	CUDA_HOME=$$($(py) -c 'import nvidia; print(nvidia.__path__[0])')/cu13 CAFFE_CUDA=1 CAFFE_CUDNN=1 CAFFE_NCCL=1 docker/build_caffe.sh $(py)
+	$(pip) --no-deps -r docker/caffe/nvidia.txt
+	CUDA_HOME="$$($(py) -c 'import nvidia; print(nvidia.__path__[0])')/cu13" CAFFE_CUDA=1 CAFFE_CUDNN=1 CAFFE_NCCL=1 docker/build_caffe.sh .venv/bin/python
 
 demo: setup
-	$(py) data_tools/make_lmdb.py --dataset $(DATASET) $(if $(SOURCE),--source $(SOURCE))
-	$(py) python/run_stage.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --stage baseline
-	$(py) python/run_stage.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --method kd --stage kd
-	$(py) python/run_stage.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --method layerwise --stage kd
-	$(py) python/make_tables.py --experiment $(experiment) --scale $(SCALE) --runs $(RUNS) --out $(OUT)
+	$(py) data_tools/make_lmdb.py --dataset $(call q,$(DATASET)) $(if $(SOURCE),--source $(call q,$(SOURCE)))
+	$(py) python/run_stage.py $(run) --stage baseline
+	$(py) python/run_stage.py $(run) --method kd --stage kd
+	$(py) python/run_stage.py $(run) --method layerwise --stage kd
+	$(py) python/make_tables.py $(run) --out $(call q,$(OUT))
 
 tables: setup
-	.venv/bin/snakemake --cores $(CORES) $(TABLES) $(if $(CONFIG),--config $(CONFIG))
+	$(py) -m snakemake --cores $(CORES) $(TABLES) $(if $(CONFIG),--config $(CONFIG))
 
 report: setup
-	$(py) python/make_tables.py --measured results/measured $(if $(COLLECT),--collect $(COLLECT))
+	$(py) python/make_tables.py --measured results/measured $(if $(COLLECT),--collect $(call q,$(COLLECT)))
 
 test: setup lint
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"

@@ -9,23 +9,47 @@
 --config: scale, engine, precision, nets, experiments, seed, set, runs, data, out (python/hkd/results/workflow.py).
 """
 
+import os
 import re
+import shlex
 import sys
 
 sys.path.insert(0, f"{workflow.basedir}/python")
-from hkd.base.cli import UserError, fail
+from hkd.base.cli import UserError, explain, fail, require_writable, use_project_python
+
+use_project_python()
 from hkd.results.targets import ALL_METHODS, TARGETS, WEIGHTS
 from hkd.results.workflow import DONE, INDEXED, Workflow, gpus_a_job, settings
+
+# For Snakemake's own children too: on a cluster it starts itself in the folder that it runs in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 try:
     jobs = Workflow(settings(config))
     jobs.forget_lost()
+    S = jobs.settings
+    if not os.access(".", os.W_OK):
+        require_writable(S.runs)
 except UserError as error:
     sys.exit(fail(error))
+except OSError as error:
+    sys.exit(fail(explain(error)))
 
-S = jobs.settings
-RUN = f"{sys.executable} {workflow.basedir}/python/run_stage.py"
-MAKE = f"{sys.executable} {workflow.basedir}/python/make_tables.py"
+# Snakemake keeps notes in the folder that it runs in (.snakemake/): of a read-only checkout, beside the runs.
+if not os.access(".", os.W_OK):
+
+    workdir: S.runs
+
+
+def script(name):
+    """The words that start a script of the checkout, for a `shell:`, in which a brace is doubled."""
+    words = shlex.join([sys.executable, "-P", f"{workflow.basedir}/{name}"])
+    return words.replace("{", "{{").replace("}", "}}")
+
+
+RUN, MAKE = script("python/run_stage.py"), script("python/make_tables.py")
+LMDB = script("data_tools/make_lmdb.py")
+DATA = shlex.quote(S.data)
 
 
 def results(name):
@@ -62,8 +86,8 @@ rule dataset:
         dataset="|".join(jobs.datasets()),
     shell:
         # The data tool replaces nothing that is there, and the folder that Snakemake made for it is not a data set.
-        f"rmdir {S.data}/{{wildcards.dataset}} 2>/dev/null || true; "
-        f"{sys.executable} {workflow.basedir}/data_tools/make_lmdb.py --dataset {{wildcards.dataset}} --out {S.data}/{{wildcards.dataset}}"
+        f"rmdir {DATA}/{{wildcards.dataset}} 2>/dev/null || true; "
+        f"{LMDB} --dataset {{wildcards.dataset}} --out {DATA}/{{wildcards.dataset}}"
 
 
 rule index:
@@ -77,8 +101,7 @@ rule index:
     wildcard_constraints:
         dataset="|".join(jobs.datasets()),
     shell:
-        f"{sys.executable} {workflow.basedir}/data_tools/make_lmdb.py --dataset {{wildcards.dataset}} --index "
-        f"--out {S.data}/{{wildcards.dataset}} && touch {{output}}"
+        f"{LMDB} --dataset {{wildcards.dataset}} --index --out {DATA}/{{wildcards.dataset}} && touch {{output:q}}"
 
 
 # A rule for each kind of stage: teacher, baseline, kd, hint, ...
@@ -100,7 +123,7 @@ for kind, folders in jobs.kinds().items():
         resources:
             gpu=gpus_a_job(S.engine),
         shell:
-            f"{RUN} {{params.words}} --threads {{threads}} && touch {{output}}"
+            f"{RUN} {{params.words}} --threads {{threads}} && touch {{output:q}}"
 
 
 for target in jobs.targets:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
 

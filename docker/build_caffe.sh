@@ -29,16 +29,17 @@ upstream=BVLC/caffe@9b89154
 fail() { echo "build_caffe.sh: error: $*" >&2; exit 1; }
 
 [ -x "$(command -v "$python")" ] || fail "no Python at $python: run 'make setup', or name one: docker/build_caffe.sh PYTHON"
-site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
+# -I: PYTHONPATH and the folder that this is started in may hold another Caffe.
+site=$("$python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+bin=$(dirname "$("$python" -I -c 'import sys; print(sys.executable)')")
 
 # --- the settings -----------------------------------------------------------------------------------------------------
 names="CAFFE_MARCH CAFFE_STOCK CAFFE_OPT CAFFE_CUDA CAFFE_CUDNN CAFFE_NCCL CAFFE_CUDA_ARCHITECTURES CUDA_HOME CUDNN_ROOT NCCL_ROOT CUDAHOSTCXX"
 for_the_gpu=${CAFFE_CUDNN:-0}${CAFFE_NCCL:-0}
 if [ -f "$site/caffe/build_info.json" ]; then
   while IFS='=' read -r name value; do
-    case " $names " in *" $name "*) [ -n "${!name+given}" ] || printf -v "$name" %s "$value" ;; esac
-  done < <("$python" -c 'import json, sys; print(*(f"{k}={v}" for k, v in json.load(open(sys.argv[1])).get("settings", {}).items()), sep="\n")' "$site/caffe/build_info.json" 2>/dev/null)
+    case " $names " in *" $name "*) [ -n "${!name+given}" ] || printf -v "$name" %s "${value/#SITE/"$site"}" ;; esac
+  done < <("$python" -I -c 'import json, sys; print(*(f"{k}={v}" for k, v in json.load(open(sys.argv[1])).get("settings", {}).items()), sep="\n")' "$site/caffe/build_info.json" 2>/dev/null)
 fi
 march=${CAFFE_MARCH:-} stock=${CAFFE_STOCK:-0} opt=${CAFFE_OPT:-3} cuda=${CAFFE_CUDA:-0} cudnn=${CAFFE_CUDNN:-auto} nccl=${CAFFE_NCCL:-0}
 for flag in CAFFE_CUDA="$cuda" CAFFE_STOCK="$stock" CAFFE_NCCL="$nccl"; do
@@ -50,17 +51,24 @@ if [ "$cuda" = 0 ]; then
   case $for_the_gpu in *1*) fail "CAFFE_CUDNN and CAFFE_NCCL are of the GPU code: set CAFFE_CUDA=1 too, or leave them out" ;; esac
   names="CAFFE_MARCH CAFFE_STOCK CAFFE_OPT CAFFE_CUDA"  # a machine may set CUDA_HOME for other programs
 fi
-# Those that are not the default, as JSON.
+# Those that are not the default, as JSON. What lies in the environment itself (make caffe-cuda) moves with it.
 settings=$(for name in $names; do
-  case $name=${!name:-} in *=|CAFFE_STOCK=0|CAFFE_OPT=3|CAFFE_CUDA=0|CAFFE_NCCL=0|*=auto) ;; *) echo "\"$name\": \"${!name}\"" ;; esac
+  case $name=${!name:-} in *=|CAFFE_STOCK=0|CAFFE_OPT=3|CAFFE_CUDA=0|CAFFE_NCCL=0|*=auto) ;; *) value=${!name}; echo "\"$name\": \"${value/#"$site"/SITE}\"" ;; esac
 done | paste -sd, | sed 's/,"/, "/g')
 
-# --- the stamp: everything that the result depends on ---------------------------------------------------------------
-patches=$(ls "$recipe"/*.patch)
-[ "$stock" = 0 ] || patches=$(ls "$recipe"/*.patch | grep -v /cpu-)
-for_cuda=$([ "$cuda" = 0 ] || echo "$recipe/find_cuda.sh")
-stamp=$({ cat "${BASH_SOURCE[0]}" "$recipe/CMakeLists.txt" $for_cuda $patches; echo "$settings" "$site"; } | sha256sum | cut -d' ' -f1)
-if [ -x "$bin/caffe" ] && [ -f "$site/caffe/_caffe.so" ] && grep -qs "\"$stamp\"" "$site/caffe/build_info.json"; then
+# --- the stamp: everything that the result depends on, which the place of the checkout is not --------------------------
+patches=()
+for patch in "$recipe"/*.patch; do
+  case $stock:${patch##*/} in 1:cpu-*) ;; *) patches+=("$patch") ;; esac
+done
+read_too=()
+[ "$cuda" = 0 ] || read_too=("$recipe/find_cuda.sh")
+interpreter=$("$python" -I -c 'import sys; print(sys.version_info[:2], sys.base_prefix)')
+stamp=$({ cat "$recipe/CMakeLists.txt" "${read_too[@]}" "${patches[@]}"; echo "$sha256 $settings $interpreter"; } | sha256sum | cut -d' ' -f1)
+# Libraries outside /usr, such as NVIDIA's packages in the environment, are named by their folders: they may have moved.
+finds_its_libraries() { ! ldd "$1" 2>/dev/null | grep -q 'not found'; }
+if [ -x "$bin/caffe" ] && [ -f "$site/caffe/_caffe.so" ] && grep -qs "\"$stamp\"" "$site/caffe/build_info.json" &&
+   finds_its_libraries "$site/caffe/_caffe.so"; then
   echo "Caffe is built already ($site/caffe)"
   exit 0
 fi
@@ -71,12 +79,12 @@ for tool in g++:g++ cmake:cmake make:make protoc:protobuf-compiler patch:patch p
 done
 missing=$("$root/docker/packages.sh" missing)
 [ -z "$missing" ] || fail "Debian packages are missing: apt-get install" $missing
-minor=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
+minor=$("$python" -I -c 'import sys; print("%d%d" % sys.version_info[:2])')
 if ! ls /usr/lib/*/libboost_python"$minor".so >/dev/null 2>&1; then
   have=$(ls /usr/lib/*/libboost_python3*.so 2>/dev/null | sed -E 's/.*python3([0-9]+)\.so/3.\1/' | sort -u | paste -sd' ')
   fail "$python is Python ${minor:0:1}.${minor:1}, Boost.Python here is for ${have:-none}: make setup PYTHON=/usr/bin/python${have%% *}"
 fi
-"$python" -c 'import numpy; raise SystemExit(numpy.__version__.split(".")[0] != "1")' 2>/dev/null ||
+"$python" -I -c 'import numpy; raise SystemExit(numpy.__version__.split(".")[0] != "1")' 2>/dev/null ||
   fail "$python has no NumPy 1, which pycaffe is written for: run 'make setup', or pip install 'numpy<2'"
 architectures='' cuda_version='' cudnn_version='' nccl_version='' nvcc='' cuda_includes=() cuda_libraries=() cuda_folders=()
 [ "$cuda" = 0 ] || . "$recipe/find_cuda.sh"
@@ -95,7 +103,7 @@ elif ! { [ -f "$archive" ] && checked; }; then
   rm -f "$archive"
   # --require-hashes: pip looks at nothing of the archive before its checksum is right.
   echo "$package==$version --hash=sha256:$sha256" >"$build/source.txt"
-  "$python" -m pip download --quiet --no-deps --no-binary :all: --require-hashes -d "$build" -r "$build/source.txt" >"$build/download.log" 2>&1 ||
+  "$python" -I -m pip download --quiet --no-deps --no-binary :all: --require-hashes -d "$build" -r "$build/source.txt" >"$build/download.log" 2>&1 ||
     fail "cannot get $package==$version from PyPI ($(grep -m1 -iE 'hash|error|could not' "$build/download.log" | head -c 200); log: $build/download.log): check the network, or set CAFFE_SDIST=FILE"
 fi
 checked || fail "$archive: wrong checksum (sha256 must be $sha256): delete it and try again"
@@ -107,7 +115,7 @@ if [ ! -d "$source" ]; then
   mkdir "$build/unpack"
   tar -xzf "$archive" -C "$build/unpack" --strip-components=1 || fail "$archive: cannot be unpacked into $build (is the disk full?)"
   rm -rf "$build/unpack/.git"
-  for hunk in $patches; do
+  for hunk in "${patches[@]}"; do
     patch --quiet --batch -d "$build/unpack" -p1 <"$hunk" >"$build/patch.log" 2>&1 || fail "$hunk does not apply: see $build/patch.log"
   done
   mv "$build/unpack" "$source"
@@ -130,16 +138,16 @@ echo "compiling Caffe (2-3 minutes on 2 cores$([ "$cuda" = 1 ] && echo ', about 
   cmake --install "$objects"
 } >"$log" 2>&1 || fail "the compilation failed: $(grep -m1 -A3 -E 'error|Error|No space' "$log" | tr -s '[:space:]' ' ' | head -c 300); whole log: $log"
 
-# --- into the environment: the stamp last, so that a half-copied build is never taken for a whole one --------------------
-rm -rf "$site/caffe" || fail "cannot write to $site: run as the user who owns the environment"
-cp -r "$objects/install/python/caffe" "$site/caffe"
-install -m 755 "$objects/install/bin/caffe" "$bin/caffe"
-"$python" -c 'import caffe' 2>"$build/import.log" || fail "Caffe was built, but $python cannot import it: $(tail -1 "$build/import.log")"
+# --- into the environment: tried under another name, then renamed, so that a half-copied build is never taken for a whole one
+new=$site/.caffe-new
+{ rm -rf "$new" && mkdir "$new"; } 2>/dev/null || fail "cannot write to $site: run as the user who owns the environment"
+cp -r "$objects/install/python/caffe" "$new/caffe"
+"$python" -I -B -c 'import sys; sys.path.insert(0, sys.argv[1]); import caffe' "$new" 2>"$build/import.log" || fail "Caffe was built, but $python cannot import it: $(tail -1 "$build/import.log")"
 quoted() { [ -n "$1" ] && echo "\"$1\"" || echo false; }
-cat >"$site/caffe/build_info.json.new" <<INFO
+cat >"$new/caffe/build_info.json" <<INFO
 {"stamp": "$stamp",
  "source": "$upstream ($package $version)",
- "patches": [$(printf '%s\n' $patches | sed 's|.*/\(.*\)|"\1"|' | paste -sd,)],
+ "patches": [$(printf '%s\n' "${patches[@]}" | sed 's|.*/\(.*\)|"\1"|' | paste -sd,)],
  "settings": {$settings},
  "cuda": $(quoted "$cuda_version"),
  "cudnn": $(quoted "$cudnn_version"),
@@ -152,6 +160,8 @@ cat >"$site/caffe/build_info.json.new" <<INFO
  "openblas": "$(pkg-config --modversion openblas)",
  "protobuf": "$(protoc --version | cut -d' ' -f2)"}
 INFO
-mv "$site/caffe/build_info.json.new" "$site/caffe/build_info.json"
-rm -rf "$objects" "$source"
+install -m 755 "$objects/install/bin/caffe" "$bin/caffe"
+rm -rf "$site/caffe"
+mv "$new/caffe" "$site/caffe"
+rm -rf "$new" "$objects" "$source"
 echo "Caffe is ready: $bin/caffe and $site/caffe"

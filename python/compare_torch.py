@@ -6,9 +6,11 @@ python python/compare_torch.py --experiment cifar10-r14-r8 --weights runs/.../fi
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 python python/make_prototxt.py [--check]
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from hkd.base.cli import ROOT, Parser, fail, run, use_project_python
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from hkd.base.cli import Parser, UserError, default_folder, did_you_mean, run, use_project_python
 
 if __name__ == "__main__":

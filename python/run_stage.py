@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentTypeError, BooleanOptionalAction
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":

@@ -52,6 +52,14 @@ def command(script, *arguments, check=None, env=None, cwd=ROOT, **options):
     return done
 
 
+def namespace(script, *arguments, env=None):
+    """Runs a script of sh with mounts of its own, as one who may mount; skips where the system lets nobody."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("no namespace for mounts here")
+    words = ["unshare", "-rm", "sh", "-c", script, "sh", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, env={**os.environ, **(env or {})})
+
+
 def one_line(done, *words):
     """Asserts that a command failed with exit code 2 and one line on stderr that has all of `words`."""
     lines = [line for line in done.stderr.splitlines() if line and not line.startswith("note: ")]

@@ -179,6 +179,14 @@ class TestCompose:
         self.check(yaml.safe_load(done.stdout))
 
 
+def test_where_selinux_is_what_is_mounted_may_be_read():
+    """Every volume of compose.yaml, and every folder in README's commands, which SELinux keeps from a container without z."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    folders = re.findall(r'^docker run .*-v "(\$PWD[^"]*)" -v "(\$PWD[^"]*)"', README, re.M)
+    mounts = [*(mount for service in services for mount in service["volumes"]), *(m for pair in folders for m in pair)]
+    assert len(mounts) == 6 and all(mount.endswith(":z") for mount in mounts)
+
+
 class TestWhatTheImageReliesOn:
     def test_the_folders_of_the_environment_are_the_defaults(self, tmp_path):
         env = {"HKD_DATA": str(tmp_path / "d"), "HKD_RUNS": str(tmp_path / "r"), "HKD_RESULTS": str(tmp_path / "o")}
@@ -192,7 +200,7 @@ class TestWhatTheImageReliesOn:
         said = subprocess.run(
             ["make", "-n", "demo"], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
         )
-        assert f"--runs {tmp_path}/r " in said.stdout and f"--out {tmp_path}/o/demo" in said.stdout
+        assert f"--runs '{tmp_path}/r' " in said.stdout and f"--out '{tmp_path}/o/demo'" in said.stdout
 
     def test_an_archive_in_the_data_folder_is_used(self, colour_source, tmp_path):
         with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz", compresslevel=1) as archive:

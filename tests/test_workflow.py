@@ -161,6 +161,11 @@ def test_experiments_and_nets_choose_what_is_run():
         ("engine=torchh", ["config engine=torchh", "known are caffe"]),
         ("experiments=cifar10-r26-r13", ["unknown experiment 'cifar10-r26-r13'", "did you mean"]),
         ("set=lambda=3", ["unknown setting 'lambda'", "did you mean lambda_kd?"]),
+        ("runs=", ["config runs=''", "a folder's name"]),
+        ("out=a{b", ["config out='a{b'", "without { and }"]),
+        ("data=/x/{dataset}", ["config data='/x/{dataset}'"]),
+        ("runs=-rf", ["config runs='-rf'"]),
+        ("runs=[a, b]", ["config runs="]),
     ],
 )
 def test_a_wrong_configuration_is_one_line(config, words):
@@ -168,6 +173,30 @@ def test_a_wrong_configuration_is_one_line(config, words):
     errors = [line for line in said(done).splitlines() if "rror" in line]
     assert done.returncode == 2 and len(errors) == 1 and errors[0].startswith("error: ")
     assert all(word in errors[0] for word in words), errors
+
+
+def test_folders_of_any_name_reach_the_shell_as_they_are(lmdbs, tmp_path):
+    """A space, an apostrophe, and what a shell would run: the stages are trained, the figure is drawn, and nothing else."""
+    folder = tmp_path / """it's "$(touch F)" `touch F`; touch F & é*"""
+    shutil.copytree(lmdbs, folder / "data", symlinks=True)
+    where = [f"{key}={folder / key}" for key in ("runs", "data", "out")]
+    done = snakemake("figure9", config=(*TINY, "nets=1", *where), check=0)
+    assert (folder / "out/figure9.svg").exists() and finals(folder / "runs"), said(done)
+    for place in (ROOT, folder, tmp_path):
+        assert not (place / "F").exists()
+
+
+def test_a_data_set_is_built_in_a_folder_of_any_name(tmp_path):
+    folder = tmp_path / "it's $(touch F)"
+    target = f"{folder}/fashion-mnist/manifest.json"
+    index = f"{folder}/fashion-mnist/{workflow.INDEXED}"
+    snakemake(target, index, config=(f"data={folder}",), check=0)
+    assert Path(target).exists() and Path(index).exists() and not (ROOT / "F").exists()
+
+
+def test_started_elsewhere_the_folders_are_those_of_the_checkout(tmp_path):
+    done = snakemake("-n", "--directory", tmp_path, "figure9", config=("runs=mine",), check=0)
+    assert f"{ROOT}/data/cifar10/manifest.json" in said(done) and f"{tmp_path}/mine/" in said(done)
 
 
 class TestKubernetes:

@@ -10,10 +10,10 @@ if [ -n "${CUDA_HOME:-}" ]; then
 else
   nvcc=$(command -v nvcc || true)
 fi
-packaged=$("$python" -c 'import glob, os, sys; print("\n".join(d for p in sys.path for d in sorted(glob.glob(os.path.join(p, "nvidia/*")))))')
+mapfile -t packaged < <("$python" -I -c 'import glob, os, sys; print(*(d for p in sys.path for d in sorted(glob.glob(os.path.join(p, "nvidia/*")))), sep="\n", end="")')
 if [ -z "$nvcc" ]; then
   # NVIDIA's packages on PyPI have a compiler too (nvidia-cuda-nvcc, since CUDA 13).
-  nvcc=$(for folder in $packaged; do ls "$folder/bin/nvcc" 2>/dev/null || true; done | head -1)
+  nvcc=$(for folder in "${packaged[@]}"; do ls "$folder/bin/nvcc" 2>/dev/null || true; done | head -1)
 fi
 [ -n "$nvcc" ] || fail "CAFFE_CUDA=1 needs nvcc: put it on PATH, name its toolkit with CUDA_HOME, run 'make caffe-cuda', or build without CAFFE_CUDA"
 cuda_version=$("$nvcc" --version | sed -n 's/.*release [^,]*, V//p')
@@ -79,16 +79,19 @@ header_version() {  # HEADER MAJOR MINOR PATCH, in the folder that use_library t
 }
 
 major=${cuda_version%%.*}
-roots=("$toolkit" $packaged /usr)
+roots=("$toolkit" "${packaged[@]}" /usr)
 use_library cuda_runtime_api.h cudart "" "" "${roots[@]}" || fail "CUDA's runtime (cuda_runtime_api.h and libcudart) is not beside $nvcc: install the whole toolkit, or $python -m pip install 'nvidia-cuda-runtime==$major.*'"
 # The compiler's own link test asks for the static runtime, which packages keep in lib/ and nvcc looks for in lib64/.
-export LIBRARY_PATH=$(dirname "${cuda_libraries[0]}")${LIBRARY_PATH:+:$LIBRARY_PATH}
+export LIBRARY_PATH="$(dirname "${cuda_libraries[0]}")"${LIBRARY_PATH:+:$LIBRARY_PATH}
 use_library cublas_api.h cublas CUBLAS_VER_MAJOR "$major" "${roots[@]}" || fail "cuBLAS $major (cublas_v2.h and libcublas) is not found: install that of CUDA $major, or $python -m pip install 'nvidia-cublas==$major.*'"
 use_library curand.h curand "" "" "${roots[@]}" || fail "cuRAND (curand.h and libcurand) is not found: install that of CUDA $major, or $python -m pip install nvidia-curand"
 
+cudnn_roots=("${roots[@]}") nccl_roots=("${roots[@]}")
+[ -z "${CUDNN_ROOT:-}" ] || cudnn_roots=("$CUDNN_ROOT")
+[ -z "${NCCL_ROOT:-}" ] || nccl_roots=("$NCCL_ROOT")
 cudnn_version=
 if [ "$cudnn" != 0 ]; then
-  if use_library cudnn_version.h cudnn "" "" ${CUDNN_ROOT:-"${roots[@]}"}; then
+  if use_library cudnn_version.h cudnn "" "" "${cudnn_roots[@]}"; then
     cudnn_version=$(header_version cudnn_version.h CUDNN_MAJOR CUDNN_MINOR CUDNN_PATCHLEVEL)
     [ "${cudnn_version%%.*}" -ge 8 ] || fail "cuDNN $cudnn_version in ${cuda_includes[-1]}: 8 or newer is needed: set CUDNN_ROOT to one, or CAFFE_CUDNN=0"
   elif [ "$cudnn" = 1 ] || [ -n "${CUDNN_ROOT:-}" ]; then
@@ -97,6 +100,6 @@ if [ "$cudnn" != 0 ]; then
 fi
 nccl_version=
 if [ "$nccl" = 1 ]; then
-  use_library nccl.h nccl "" "" ${NCCL_ROOT:-"${roots[@]}"} || fail "NCCL (nccl.h and libnccl) is not in ${NCCL_ROOT:-the toolkit, the environment or /usr}: $python -m pip install nvidia-nccl-cu$major, set NCCL_ROOT, or leave CAFFE_NCCL out"
+  use_library nccl.h nccl "" "" "${nccl_roots[@]}" || fail "NCCL (nccl.h and libnccl) is not in ${NCCL_ROOT:-the toolkit, the environment or /usr}: $python -m pip install nvidia-nccl-cu$major, set NCCL_ROOT, or leave CAFFE_NCCL out"
   nccl_version=$(header_version nccl.h NCCL_MAJOR NCCL_MINOR NCCL_PATCH)
 fi

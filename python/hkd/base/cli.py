@@ -2,10 +2,12 @@
 
 import argparse
 import errno
+import importlib.machinery
 import importlib.util
 import os
 import signal
 import sys
+import sysconfig
 from pathlib import Path
 
 
@@ -17,6 +19,9 @@ def _root():
 ROOT = _root()
 """The checkout: prototxt/, solvers/, data/ and runs/ lie under it. Of a package that was installed without it, the folder that
 the command was started in."""
+
+PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
+"""Holds hkd: python/ of the checkout, or the site-packages that it was installed into."""
 
 IMAGE = os.environ.get("HKD_IMAGE")
 """In the container image the commit that it was built from (docker/Dockerfile), else None."""
@@ -126,14 +131,57 @@ def did_you_mean(value, known, what):
 
 
 def use_project_python():
-    """Goes on in the project's own Python when this one has no pycaffe, so that `python3 python/run_stage.py` works
-    without activating .venv. Without either, one line says how to get it.
+    """Goes on in the project's own Python, and without what hides its Caffe on PYTHONPATH, where this process would import another
+    Caffe or none: `python3 python/run_stage.py` works without activating .venv, and beside a BVLC Caffe whose instructions set
+    PYTHONPATH. Where that does not help, one line says what does.
     """
-    # find_spec of a submodule would import the parent; a namespace folder called caffe is not pycaffe.
-    spec = importlib.util.find_spec("caffe")
-    if spec is not None and spec.origin is not None:
+    if caffe_info():
         return
-    own = ROOT / ".venv/bin/python"
-    if own.exists() and Path(sys.prefix) != ROOT / ".venv":
-        os.execv(own, [str(own), *sys.orig_argv[1:]])
-    sys.exit(fail(f"this Python ({sys.executable}) has no pycaffe: run `make setup` in {ROOT}"))
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = os.pathsep.join(entry for entry in entries if not _hides_caffe(entry))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"PYTHONPATH": kept} if kept else {}
+    venv = ROOT / ".venv"
+    own = venv / "bin/python"
+    elsewhere = os.access(own, os.X_OK) and venv != Path(sys.prefix) and own != Path(sys.executable)
+    if elsewhere or environment != os.environ:
+        python = str(own) if elsewhere else sys.executable
+        os.execve(python, [python, *sys.orig_argv[1:]], environment)
+    sys.exit(fail(_no_caffe(own)))
+
+
+def caffe_info():
+    """The build_info.json of the Caffe that would be imported, None where docker/build_caffe.sh did not build that one."""
+    spec = importlib.util.find_spec("caffe")
+    if spec is None or not spec.has_location:  # a namespace folder called caffe is not pycaffe
+        return None
+    info = Path(spec.origin).with_name("build_info.json")
+    return info if os.access(info, os.R_OK) else None
+
+
+def _hides_caffe(entry):
+    """Whether an entry of PYTHONPATH, of which an empty one is the current folder, has another Caffe or what poses as one."""
+    spec = importlib.machinery.PathFinder.find_spec("caffe", [entry or str(Path.cwd())])
+    return bool(spec and spec.has_location and not Path(spec.origin).with_name("build_info.json").exists())
+
+
+def _locked(path):
+    """Whether `path` is there, or may be, and this user may not read it."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(path, os.R_OK)
+
+
+def _no_caffe(own):
+    """The line for a process that has not this project's Caffe; own: the Python of the checkout's environment."""
+    caffe = Path(sysconfig.get_path("purelib")) / "caffe"
+    for path in (own, caffe.parent, caffe, caffe / "build_info.json"):
+        if _locked(path):
+            return f"{path.resolve()}: no permission to read it: its owner can `chmod -R a+rX` it, or run `make setup` in a checkout of your own"
+    spec = importlib.util.find_spec("caffe")
+    other = f" but {Path(spec.origin).parent}, which is not of this project" if spec and spec.has_location else ""
+    return f"this Python ({sys.executable}) has no pycaffe{other}: run `make setup` in {ROOT}"

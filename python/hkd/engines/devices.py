@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from hkd.base.cli import UserError
+from hkd.base.cli import UserError, caffe_info
 from hkd.engines import nvidia
 
 ALL = "all"  # --gpu all
@@ -98,11 +98,9 @@ def hardware(device):
 
 def caffe_build():
     """What docker/build_caffe.sh says of the Caffe that is imported: source, patches, flags; cuda, cudnn and nccl are
-    versions or False. Nothing but these three for a Caffe that it did not build."""
-    import importlib.util
-
-    info = Path(importlib.util.find_spec("caffe").origin).with_name("build_info.json")
-    found = json.loads(info.read_text()) if info.exists() else {}
+    versions or False. Nothing but these three where it did not build one."""
+    info = caffe_info()
+    found = json.loads(info.read_text()) if info else {}
     found.pop("settings", None)  # folders of the machine that built it
     return {"cuda": False, "cudnn": False, "nccl": False} | found
 

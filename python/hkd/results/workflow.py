@@ -2,12 +2,14 @@
 
 import hashlib
 import math
+import os
+import re
 import shlex
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-from hkd.base.cli import UserError, default_folder, did_you_mean
+from hkd.base.cli import ROOT, UserError, default_folder, did_you_mean
 from hkd.base.files import shown
 from hkd.engines import choice
 from hkd.paper import experiments, methods
@@ -23,11 +25,14 @@ DONE = ".finished"
 INDEXED = ".indexed"
 """The same in a data set's folder, of the index of its training images."""
 
+FOLDERS = {"runs": "runs", "data": "data", "out": "results"}
+"""The keys that name a folder, and what default_folder calls it."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """The keys of `--config`. experiments: names with commas, default all of experiments.EXPERIMENTS; set: settings as --set takes
-    them, with spaces."""
+    them, with spaces; runs, data, out: folders, absolute unless Snakemake runs in the checkout and may write there."""
 
     scale: float = 1.0
     engine: str = "caffe"
@@ -51,7 +56,8 @@ def settings(config):
     for key in config:
         if key not in known:
             raise did_you_mean(key, known, "config key")
-    read = Settings(**{key: _read(key, value) for key, value in config.items()})
+    read = Settings(**{key: _read(key, value) for key, value in config.items() if key not in FOLDERS})
+    read = replace(read, **{key: _folder(key, config) for key in FOLDERS})
     for name in read.experiments or (experiments.DEFAULT,):
         experiments.experiment(name, read.set)
     if read.precision != "fp32" and read.engine == "caffe":
@@ -59,13 +65,25 @@ def settings(config):
     return read
 
 
+def _folder(key, config):
+    """The folder of a key: its value in --config, else the default."""
+    path = config.get(key, default_folder(FOLDERS[key]))
+    # Braces are Snakemake's wildcards, and it takes neither a line break nor a space at an end for part of a name.
+    text = "" if path is None else str(path)
+    if not isinstance(path, str | Path) or not text.isprintable() or re.search(r"^$|^[\s-]|\s$|[{}]", text):
+        raise UserError(
+            f"config {key}={text!r}: expected a folder's name, without {{ and }}, and no - or space before it: choose another"
+        )
+    if Path.cwd() == ROOT and os.access(ROOT, os.W_OK):
+        return text if key in config else shown(path)
+    return str(Path(path).absolute())
+
+
 def _read(key, value):
     if key in ("experiments", "set"):
         return tuple(
             value if isinstance(value, list) else str(value).replace(",", " " if key == "experiments" else ",").split()
         )
-    if key in ("runs", "data", "out"):
-        return str(value)
     if key in ("engine", "precision"):
         known = choice.ENGINES if key == "engine" else choice.PRECISIONS
         if value not in known:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from hkd.base.cli import IMAGE, ROOT, UserError, default_folder, fail, require_writable
+from hkd.base.cli import IMAGE, PACKAGE_FOLDER, ROOT, UserError, default_folder, fail, require_writable
 from hkd.base.files import shown
 from hkd.base.locks import is_locked, only_one
 from hkd.engines import choice, memory, parallel
@@ -162,11 +162,11 @@ def build_data(stage, folder):
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
     tool += ["--index"] if stage.part.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)
-    done = subprocess.run([sys.executable, *tool], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-P", *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["make_lmdb.py failed"])[-1].removeprefix("error: ")
         remedy = (
-            f"mount the folder that has its official archive, or its LMDBs: -v FOLDER:{default_folder('data')}"
+            f"mount the folder that has its official archive, or its LMDBs: -v FOLDER:{default_folder('data')}:z"
             if IMAGE
             else f"get its official archive and build it with python data_tools/make_lmdb.py --dataset {name} "
             f"--source ARCHIVE --out {shown(folder)}"
@@ -202,7 +202,9 @@ def spawn(stage, options, data_folder, prepare_only=False):
         wait=options.wait,
         memo=options.memo,
     )
-    environment = choice.environment(options.engine, options.device.threads) | {"PYTHONPATH": str(ROOT / "python")}
+    # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
+    path = {"PYTHONPATH": str(PACKAGE_FOLDER), "PYTHONSAFEPATH": "1"}
+    environment = choice.environment(options.engine, options.device.threads) | path
     jobs = [job]
     if len(job.gpus) > 1:
         place = parallel.meeting_place(stage.folder(options.runs))
@@ -211,7 +213,7 @@ def spawn(stage, options, data_folder, prepare_only=False):
     # and is passed on once; the child takes a second signal as an order to leave at once.
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "hkd.training.job"],
+            [sys.executable, "-P", "-m", "hkd.training.job"],
             stdin=subprocess.PIPE,
             text=True,
             env=environment,
