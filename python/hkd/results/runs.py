@@ -76,7 +76,7 @@ class Choice:
         """A setting that does not reach the run's stage is no reason to leave it out."""
         c = run.condition
         if self.settings is not None:
-            wanted = experiments.experiment(run.stage.experiment.name, self.settings)
+            wanted = experiments.experiment(run.record["experiment"], self.settings)
             if c.settings != _texts(replace(run.stage, experiment=wanted)):
                 return False
         return all(getattr(self, k) in (None, getattr(c, k)) for k in ("scale", "seed", "engine"))
