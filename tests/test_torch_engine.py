@@ -86,7 +86,7 @@ def test_the_command_prints_and_writes_it(colour, tmp_path):
 
 
 def feed(folder, phase, name="cifar10-r14-r8", batch=16):
-    from hkd.engines.torch.data import Feed
+    from hkd.engines.torch import data
 
     network = plain.network(
         experiments.experiment(name, (f"batch={batch}",)),
@@ -94,7 +94,7 @@ def feed(folder, phase, name="cifar10-r14-r8", batch=16):
         Feed(str(folder), batch, 20),
     )
     layer = next(x for x in network.layer if x.type == "Data" and x.include[0].phase == phase)
-    return Feed(layer, phase, random_seed=7)
+    return data.Feed(layer, phase, random_seed=7)
 
 
 def test_the_test_images_are_caffes_to_the_bit(colour, tmp_path):

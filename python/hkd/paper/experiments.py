@@ -349,14 +349,18 @@ def changed(chosen):
 
 
 def reset(chosen, keys):
-    """`chosen` with the settings `keys` as the experiment of its name has them. Not checked as a whole: it is to be compared
-    with, not trained."""
-    found, default = copy.copy(chosen), named(chosen.name)
-    for key in keys:
-        if key not in SCHEDULES:
-            object.__setattr__(found, key, getattr(default, key))
-    kept = tuple(item for item in chosen.schedules if item[0] not in keys)
-    object.__setattr__(found, "schedules", kept)
+    """`chosen` with the settings `keys` as the experiment of its name has them; see `unchecked`."""
+    default = named(chosen.name)
+    values = {key: getattr(default, key) for key in keys if key not in SCHEDULES}
+    return unchecked(chosen, **values, schedules=tuple(item for item in chosen.schedules if item[0] not in keys))
+
+
+def unchecked(chosen, **values):
+    """`chosen` with other values of its fields, not checked as a whole: to be compared with, not to be trained. A stage may be shared
+    by experiments whose settings, where it does not read them, fit one of them only."""
+    found = copy.copy(chosen)
+    for key, value in values.items():
+        object.__setattr__(found, key, value)
     return found
 
 

@@ -159,7 +159,7 @@ def _condition(record, stage):
     known = experiments.settings()
     written = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items() if k in known}
     schedules = tuple((k, written.pop(k)) for k in experiments.SCHEDULES if k in written)
-    trained = replace(experiments.experiment(stage.experiment.name), schedules=schedules, **written)
+    trained = experiments.unchecked(experiments.named(stage.experiment.name), schedules=schedules, **written)
     scale, seed = float(record["scale"]), record["seed"]
     return Condition(
         scale,
