@@ -92,7 +92,9 @@ class Stage:
         own = self.experiment.teacher_schedule
         if own is None or self.trains_student:
             return self.experiment
-        return replace(self.experiment, base_lr=own.base_lr, stepvalue=own.stepvalue, max_iter=own.max_iter)
+        return experiments.unchecked(
+            self.experiment, base_lr=own.base_lr, stepvalue=own.stepvalue, max_iter=own.max_iter
+        )
 
     # --- names --------------------------------------------------------------------------------------------------------
 
@@ -227,7 +229,7 @@ class Stage:
 
     def network(self, data_folder, test_images):
         """Its NetParameter, reading LMDBs under `data_folder`."""
-        e = replace(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
+        e = experiments.unchecked(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
         feed = Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
         if self.kind == "hint":
             return hint.network(e, self.part.pairs, feed)
