@@ -206,8 +206,9 @@ def test_the_name_changes_if_and_only_if_what_it_is_made_from_changes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in experiments.EXPERIMENTS if name != "cifar10-r14-r8"])
-def test_the_name_changes_with_what_it_is_made_from_on_every_experiment(name):
+# Two widths, a teacher's schedule of its own, another data set's teacher: the ways in which experiments differ in kind.
+@pytest.mark.parametrize("name", ["cifar10-r26w32-r14", "cifar10-r26-r26-21k", "cifar100-to-cifar10-r14-r8"])
+def test_the_name_changes_with_what_it_is_made_from_on_other_experiments(name):
     check_the_name_changes_with_what_it_is_made_from(name)
 
 
