@@ -19,6 +19,8 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
 os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log of every layer would bury a failure
 for name in ("DATA", "RUNS", "RESULTS", "IMAGE"):
     os.environ.pop(f"HKD_{name}", None)  # inside the container image the tests are those of a checkout
+for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    os.environ.pop(name, None)  # started by make, the commands that they run answer as those that a user starts
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL = Path(os.environ.get("HKD_TEST_DATA", ROOT.parent / "shared/data"))
