@@ -26,6 +26,7 @@ from hkd.engines import choice
 from hkd.paper import experiments
 from hkd.results import claims, collected, cost, figures, report, speed, tables
 from hkd.results.runs import Choice, Runs
+from hkd.results.sheet import markdown
 from hkd.results.targets import TARGETS, WEIGHTS
 
 OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
@@ -91,7 +92,7 @@ def main():
     experiments.experiment(options.experiment or experiments.DEFAULT, settings or ())
     runs = Runs(options.runs, Choice(options.scale, options.seed, options.engine, settings))
     if options.check:
-        print(claims.markdown(claims.check(runs)))
+        print(markdown(claims.sheet(claims.check(runs))))
         return 0
     if options.experiment:
         return print_comparison(options, runs)
@@ -109,13 +110,11 @@ def main():
 def made(name, runs):
     """{file name: content} of a table, a figure, an experiment's comparison, the claims or the report."""
     if name == "claims":
-        verdicts = claims.check(runs)
-        return {"claims.md": claims.markdown(verdicts), "claims.csv": claims.as_csv(verdicts)}
+        return collected.claimed(claims.check(runs))
     if name == "report":
         return {"report.html": report.page(runs)}
     if name in experiments.EXPERIMENTS:
-        found = tables.comparison(name, runs)
-        return {f"{name}.md": tables.comparison_markdown(name, found), f"{name}.csv": tables.as_csv(name, "Pc", found)}
+        return collected.compared(name, tables.comparison(name, runs))
     return collected.rendered((TARGETS | WEIGHTS)[name], runs)
 
 
@@ -136,11 +135,11 @@ def print_comparison(options, runs):
             f"no finished stage of {options.experiment}{chosen} in {options.runs}: see python python/run_stage.py --status "
             f"--runs {options.runs}"
         )
-    text = tables.comparison_markdown(options.experiment, found)
+    text = markdown(tables.comparison_sheet(options.experiment, found))
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
     table, picture = options.out / "comparison.md", options.out / "accuracy.png"
-    title = text.splitlines()[0].removeprefix("### ").replace(", every", "\nevery")
+    title = "\n".join(filter(None, tables.comparison_title(options.experiment, found)))
     write_whole(picture, figures.rendered(figures.accuracy_curves(title, found), "png"))
     write_whole(table, text)
     print(f"table: {shown(table)}   figure: {shown(picture)}")

@@ -82,7 +82,7 @@ class TestTables:
         assert names == ["r26-teacher", "r26-teacher-net2", "r26-teacher-net3"]
         assert rows["fitnet"]["ensemble"] == "" and float(rows["fsp"]["paper_ensemble"]) == 93.26
         text = (tmp_path / "fsp-table1.md").read_text()
-        assert "against the proposed method, FSP." in text and "| 93.26 | " in text and "| 84,000 | 4 |" in text
+        assert "Against the proposed method, FSP:" in text and "| 93.26 | " in text and "| 84,000 | 4 |" in text
 
     def test_its_teacher_is_that_of_other_experiments_too(self, fast_runs, tmp_path):
         """Trained for an experiment whose students have another schedule, it has the settings of one that has not."""

@@ -8,12 +8,31 @@ import shutil
 import pytest
 
 from conftest import ROOT, command, one_line
-from hkd.results.collected import KEPT
+from hkd.results.collected import KEPT, PAGE
 from hkd.stages import records
 
 MAKE = "python/make_tables.py"
 MEASURED = ROOT / "results/measured"
-SECTION = (ROOT / "README.md").read_text().split("\n## Measured\n")[1].split("\n## ")[0]
+
+
+def pages():
+    """What people read of the measured results: README's section, and the page beside the records."""
+    section = (ROOT / "README.md").read_text().partition("\n## Measured\n")[2].partition("\n## ")[0]
+    beside = MEASURED / PAGE
+    return section + (f"\n{beside.read_text()}" if beside.exists() else "")
+
+
+def shown_tables():
+    """[(file, table)] of the tables that these pages show, each under a comment that names its file."""
+    return re.findall(r"<!-- (?:results/measured/)?([\w.-]+\.md) -->\n(\|.*?)\n(?!\|)", pages() + "\n\n", re.DOTALL)
+
+
+def tables_of(text):
+    """The tables of a page, without the rows of which nothing was run."""
+    found = [
+        [line for line in part.splitlines() if line.startswith("|")] for part in re.split(r"^### ", text, flags=re.M)
+    ]
+    return [[row for row in rows if "| not run |" not in row and not row.endswith(" | -" * 7 + " |")] for rows in found]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +59,10 @@ def collected(paper_runs, tmp_path_factory):
 def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):
     shutil.copytree(MEASURED / "records", tmp_path / "records")
     command(MAKE, "--measured", tmp_path, check=0)
-    made, kept = ({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} for folder in (tmp_path, MEASURED))
+    made, kept = (
+        {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != PAGE}
+        for folder in (tmp_path, MEASURED)
+    )
     assert list(made) and sorted(made) == sorted(kept)
     assert [name for name in made if made[name] != kept[name]] == []
 
@@ -50,19 +72,18 @@ def test_only_records_and_logs_are_kept():
     assert names == set(KEPT)
 
 
-def test_the_tables_shown_in_the_readme_are_those_that_are_kept():
+def test_the_tables_shown_in_the_pages_are_those_that_are_kept():
     """Without the rows of which nothing was run."""
-    shown = re.findall(r"<!-- (results/measured/[\w.-]+) -->\n(.*?)\n\n", SECTION, re.DOTALL)
+    shown = shown_tables()
     assert len(shown) >= 5
     for name, table in shown:
-        rows = [line for line in (ROOT / name).read_text().splitlines() if line.startswith("|")]
-        run = [row for row in rows if "| not run |" not in row and not row.endswith(" | -" * 7 + " |")]
-        assert len(run) > 2 and table.splitlines() == run, name
+        kept = tables_of((MEASURED / name).read_text())
+        assert len(table.splitlines()) > 2 and table.splitlines() in kept, name
 
 
-def test_every_measured_number_in_the_readmes_words_is_in_a_table_that_is_kept():
-    kept = {n for path in MEASURED.glob("*.md") for n in re.findall(r"\d+\.\d+", path.read_text())}
-    words = [line for line in SECTION.splitlines() if not line.startswith(("|", "!["))]
+def test_every_measured_number_in_the_pages_words_is_in_a_table_that_is_kept():
+    kept = {n for path in MEASURED.glob("*.md") if path.name != PAGE for n in re.findall(r"\d+\.\d+", path.read_text())}
+    words = [line for line in pages().splitlines() if not line.startswith(("|", "!["))]
     said = re.findall(r"\d+\.\d+", " ".join(words))
     assert said and [n for n in said if n not in kept] == []
 

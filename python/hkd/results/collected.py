@@ -14,12 +14,15 @@ from hkd.base.files import shown, write_whole
 from hkd.paper import experiments
 from hkd.results import ablations, claims, figures, report, tables
 from hkd.results.runs import SET_ASIDE
+from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
 from hkd.stages import records
 from hkd.stages.answers import FILE
 from hkd.stages.stage import lineage
 
 KEPT = ("record.json", records.LOG)
+PAGE = "README.md"
+"""The page beside the records that is written by hand."""
 MAIN = "torch"  # by default: on a CPU the fastest
 
 
@@ -79,15 +82,13 @@ def pages(folder, main):
     for name in experiments.EXPERIMENTS:
         found = tables.comparison(name, plain)
         if any(line.done and _taught(line.row) for line in found):
-            made[f"{name}.md"] = tables.comparison_markdown(name, found)
-            made[f"{name}.csv"] = tables.as_csv(name, "Pc", found, with_ensembles=False)
-    verdicts = claims.check(plain)
-    made |= {"claims.md": claims.markdown(verdicts), "claims.csv": claims.as_csv(verdicts)}
-    made["softened-term.md"] = ablations.softened_term(folder / main)
-    made["sl-resnet-fc.md"] = ablations.sl_resnet_fc(folder / main)
-    made["engines.md"] = ablations.engines(folder, main)
-    made["precision.md"] = ablations.precision(folder)
-    made["runs.md"] = ablations.every_run(folder)
+            made |= compared(name, found, with_ensembles=False)
+    made |= claimed(claims.check(plain))
+    made["softened-term.md"] = markdown(ablations.softened_term(folder / main))
+    made["sl-resnet-fc.md"] = markdown(ablations.sl_resnet_fc(folder / main))
+    made["engines.md"] = markdown(ablations.engines(folder, main))
+    made["precision.md"] = markdown(ablations.precision(folder))
+    made["runs.md"] = markdown(ablations.every_run(folder))
     made["report.html"] = report.page(plain)
     return made
 
@@ -101,16 +102,30 @@ def rendered(target, runs, pictures=("svg", "png"), with_ensembles=True):
     """{file name: content} of a table or a figure (rows.Target) from `runs` (runs.Runs)."""
     if target.form == "table":
         found = tables.lines(target, runs)
-        csv = tables.as_csv(target.name, target.measure, found, with_ensembles)
-        return {f"{target.name}.md": tables.markdown(target, found), f"{target.name}.csv": csv}
+        numbers = tables.numbers(target.name, target.measure, found, with_ensembles)
+        return {f"{target.name}.md": markdown(tables.sheet(target, found)), f"{target.name}.csv": as_csv(numbers)}
     return {f"{target.name}.{kind}": figures.rendered(figures.draw(target, runs), kind) for kind in pictures}
+
+
+def compared(experiment, found, with_ensembles=True):
+    """{file name: content} of the methods of an experiment side by side, from their Lines (tables.comparison)."""
+    numbers = tables.numbers(experiment, "Pc", found, with_ensembles)
+    return {
+        f"{experiment}.md": markdown(tables.comparison_sheet(experiment, found)),
+        f"{experiment}.csv": as_csv(numbers),
+    }
+
+
+def claimed(verdicts):
+    """{file name: content} of the claims (claims.check)."""
+    return {"claims.md": markdown(claims.sheet(verdicts)), "claims.csv": as_csv(claims.numbers(verdicts))}
 
 
 def write(folder, files):
     """Writes `files` into the folder, and takes away what an earlier time made there and this one does not."""
     folder = Path(folder)
     for path in folder.iterdir():
-        if path.is_file() and path.name not in files:
+        if path.is_file() and path.name not in (*files, PAGE):
             path.unlink()
     for name, content in files.items():
         write_whole(folder / name, content)

@@ -12,6 +12,7 @@ from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
 from hkd.results import claims, figures, network_drawing, tables, targets
 from hkd.results.runs import Run, notes
+from hkd.results.sheet import html
 from hkd.stages import records
 from hkd.stages.stage import NETS, Stage, planned
 
@@ -40,7 +41,7 @@ def page(runs):
     template = environment.from_string(TEMPLATE.read_text())
     trained = _trained(runs)
     return template.render(
-        claims=_rows(claims.markdown(claims.check(runs))),
+        claims=html(claims.sheet(claims.check(runs))),
         tables=[_table(target, runs) for target in targets.TARGETS.values() if target.form == "table"],
         figures=[_figure(target, runs) for target in targets.TARGETS.values() if target.form != "table"],
         curves=[curve for e in experiments.EXPERIMENTS.values() if (curve := _curve(e, runs))],
@@ -52,16 +53,8 @@ def page(runs):
     )
 
 
-def _rows(markdown):
-    """A Markdown table of ours as (title, [heads], [rows], text below)."""
-    lines = markdown.splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    below = [line for line in lines[1:] if line and not line.startswith("|")]
-    return {"title": lines[0].lstrip("# "), "heads": cells[0], "rows": cells[2:], "below": " ".join(below)}
-
-
 def _table(target, runs):
-    return {"name": target.name, **_rows(tables.markdown(target, tables.lines(target, runs)))}
+    return {"name": target.name, "label": target.label, "html": html(tables.sheet(target, tables.lines(target, runs)))}
 
 
 def _figure(target, runs):
@@ -69,6 +62,7 @@ def _figure(target, runs):
     means = [f"{line.row.heading}: {tables.mean_sd(line.values())} %" for line in found if line.done]
     return {
         "name": target.name,
+        "label": target.label,
         "title": f"{target.label}. {target.title}",
         "image": _image(figures.rendered(figures.draw(target, runs), "svg")),
         "words": "; ".join(means) or ("" if target.form == "hint losses" else "Nothing of it was run."),

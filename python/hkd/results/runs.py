@@ -32,9 +32,9 @@ class Condition:
     settings: tuple[str, ...]
     images: str
 
-    def notes(self):
+    def notes(self, with_scale=True):
         """What a row has to say of itself: how it was made otherwise than the paper's."""
-        scale = [] if self.scale == 1 else [f"scale {number_text(self.scale)}"]
+        scale = [f"scale {number_text(self.scale)}"] if with_scale and self.scale != 1 else []
         engine = [] if self.engine == "caffe" else [f"engine {self.engine}"]
         return [*scale, *self.settings, *engine]
 
@@ -126,9 +126,9 @@ class Runs:
         return self._read[folder]
 
 
-def notes(runs):
+def notes(runs, with_scale=True):
     """What has to be said of some runs, each thing once, in order (Condition.notes)."""
-    return list(dict.fromkeys(note for run in runs for note in run.condition.notes()))
+    return list(dict.fromkeys(note for run in runs for note in run.condition.notes(with_scale)))
 
 
 def refuse_mixed(what, one, other):
