@@ -11,7 +11,7 @@ from scipy.special import softmax
 from conftest import command, snakemake
 from hkd.paper import experiments
 from hkd.results import claims, figures, tables, targets
-from hkd.results.runs import Runs
+from hkd.results.runs import Runs, View
 from hkd.stages import answers
 from hkd.stages.stage import planned
 
@@ -110,7 +110,7 @@ class TestTables:
 
     def test_its_claims_and_the_report(self, fast_runs, tmp_path):
         runs = Runs(fast_runs)
-        verdicts = {v.claim.text: v for v in claims.check(runs) if v.claim.place == "fsp-table1"}
+        verdicts = {v.claim.text: v for v in claims.check([View(runs)]) if v.claim.place == "fsp-table1"}
         v = verdicts["Student*: FSP > teacher"]
         assert v.nets == (3, 3) and v.measured is not None and v.reported == pytest.approx(92.143 - 91.753, abs=1e-3)
         command("python/make_tables.py", "report", "--runs", fast_runs, "--out", tmp_path, check=0)

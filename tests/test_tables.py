@@ -17,7 +17,7 @@ from hkd.networks import deploy, prototxt
 from hkd.paper import experiments, stated
 from hkd.results import claims, cost, figures, sheet, significance, tables, targets
 from hkd.results.claims import Outcome
-from hkd.results.runs import Runs
+from hkd.results.runs import Runs, View
 from hkd.stages import records
 from hkd.stages.stage import planned
 
@@ -118,7 +118,9 @@ class TestTables:
         rows = list(csv.DictReader((paper_runs[0] / "out/table4.csv").open()))
         lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
         for line, row in zip(lines, rows, strict=True):
-            assert f"{float(row['mean_last']):.3f}" in line and "(scale 3e-05, batch=16)" in line
+            assert (
+                f"{float(row['mean_last']):.3f}" in line and "(scale 3e-05, batch=16, not the official images)" in line
+            )
         assert text.startswith("### Table 4. MNIST, 32 to 8 layers") and "| Pe (%) |" in text
         assert "Engine: caffe (BVLC/caffe@" in text and "Hardware: " in text
 
@@ -184,6 +186,28 @@ class TestTables:
         text = sheet.markdown(tables.sheet(targets.TARGETS["table4"], found))
         assert "SL-ResNet, SL-ResNet with KD: nets with the same weights" in text
 
+    def test_images_that_are_not_the_official_ones_are_marked_wherever_a_number_stands(self, runs, copy, tmp_path):
+        mark, lines = "not the official images", tables.lines(targets.TARGETS["table4"], runs)
+        assert all(mark in line.heading and mark in line.short_heading for line in lines)
+        assert mark in figures.draw(targets.TARGETS["figure7"], runs).axes[0].get_title()
+        command(MAKE, "report", "claims", "mnist-r32-r8", "--runs", copy, "--out", tmp_path, check=0)
+        page, claimed = ((tmp_path / name).read_text() for name in ("report.html", "claims.md"))
+        assert re.search(rf"<figcaption>Figure 7\.[^<]*{mark}", page) and re.search(
+            rf"<p class=.warning.>[^<]*{mark}", page
+        )
+        run = [line for line in claimed.splitlines() if line.startswith("| ") and "3e-05" in line]
+        assert run and all(mark in line for line in run)
+        rows = [line for line in (tmp_path / "mnist-r32-r8.md").read_text().splitlines() if line.startswith("| ")][2:]
+        assert rows and all(mark in line for line in rows)
+        # As the same runs on the published images would be:
+        for path in copy.glob("mnist/*/*"):
+            rewrite(path, official_data=True)
+        (line,) = (x for x in tables.lines(targets.TARGETS["table4"], Runs(copy)) if x.row.method == "kd")
+        assert line.heading == "KD without hints (scale 3e-05, batch=16)"
+        rewrite(stage(copy, "r32-teacher*"), official_data=False)  # a student of such a teacher is marked too
+        (line,) = (x for x in tables.lines(targets.TARGETS["table4"], Runs(copy)) if x.row.method == "kd")
+        assert mark in line.heading
+
     def test_what_was_not_run_is_a_dash(self, runs, tmp_path):
         found = tables.lines(targets.TARGETS["table2"], runs)
         text = sheet.markdown(tables.sheet(targets.TARGETS["table2"], found))
@@ -245,7 +269,7 @@ class TestClaims:
         return next(v for v in found if v.claim.place + ": " + v.claim.text == text)
 
     def test_what_was_measured_is_signed_as_the_claim(self, runs):
-        found = claims.check(runs)
+        found = claims.check([View(runs)])
         v = self.verdict(found, "table4: SL-ResNet > Hint-KD")  # of errors: the smaller one is better
         assert v.paired.mean == pytest.approx(v.measured) and v.paired.n == 3 and v.scales == (3e-05,)
         lines = {x.row.method: x for x in tables.lines(targets.TARGETS["table4"], runs)}
@@ -267,7 +291,7 @@ class TestClaims:
         folder = runs.folder / "cifar10/scale3e-05-seed1"
         concurrent = records.read_log(folder / "r26-r8-concurrent-hint+batch=16")[-1]
         own = records.read_log(folder / "r26-r8-layerwise-hint2+batch=16")[-1]
-        (v,) = (v for v in claims.check(runs) if v.claim.pair == 2)
+        (v,) = (v for v in claims.check([View(runs)]) if v.claim.pair == 2)
         assert v.measured == pytest.approx(concurrent["test_hint2"] - own["test_loss"]) and v.p is None
 
     @pytest.mark.parametrize(
@@ -286,7 +310,7 @@ class TestClaims:
         assert claims.Verdict(claims.CLAIMS[0], None, measured, (3, 3), p, corrected).outcome is outcome
 
     def test_the_claims_of_one_table_are_one_family_of_tests(self, runs):
-        found = claims.check(runs)
+        found = claims.check([View(runs)])
         for place in {v.claim.place for v in found}:
             same = [v for v in found if v.claim.place == place]
             assert [v.p_holm for v in same] == significance.holm([v.p for v in same]), place
@@ -294,7 +318,7 @@ class TestClaims:
         assert tested and any(v.p_holm > v.p for v in tested)
 
     def test_what_is_counted_below_is_what_stands_above(self, runs):
-        found = claims.check(runs)
+        found = claims.check([View(runs)])
         holds, run = (sum(f(v) for v in found) for f in (lambda v: v.outcome is Outcome.HOLDS, lambda v: v.run))
         below = " ".join(claims.sheet(found).foot)
         assert (
@@ -311,7 +335,10 @@ class TestClaims:
         rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
         not_run = 4 + 1 + 3 + 4 + 2 + 14  # table 2, Hint-KD+ of table 3, table 6, figures 5 and 10, FSP's
         assert len(rows) == len(claims.CLAIMS) and sum("not run" in row for row in rows) == not_run
-        assert "| 3e-05 | batch=16 |" in done.stdout and "cannot give p below 0.125" in done.stdout
+        assert (
+            "| 3e-05 | batch=16, not the official images |" in done.stdout
+            and "cannot give p below 0.125" in done.stdout
+        )
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------------
@@ -346,8 +373,8 @@ class TestRefused:
         assert self.make(copy, tmp_path, "table4", *chosen).returncode == 0
         text = (tmp_path / "out/table4.md").read_text()
         # What lambda_kd does not reach is the same run; what it reaches and was not run with it is a dash.
-        assert "| KD without hints (scale 3e-05, batch=16, lambda_kd=3) |" in text
-        assert "| student alone, 8 layers (scale 3e-05, batch=16) |" in text
+        assert "| KD without hints (scale 3e-05, batch=16, lambda_kd=3, not the official images) |" in text
+        assert "| student alone, 8 layers (scale 3e-05, batch=16, not the official images) |" in text
         assert "| Hint-KD | 0.52, 0.54, 0.62 | 0.560 | - | - |" in text
 
     def test_a_setting_that_does_not_reach_a_stage_is_no_difference(self, copy, tmp_path):
@@ -423,12 +450,31 @@ class TestRefused:
             (["--cost", "--rate", "0"], ["--rate 0.0"]),
             (["--cost", "--nets", "4"], ["--nets 4"]),
             (["--colour"], ["--colour"]),
+            (["--experiment", ""], ["unknown experiment ''"]),
+            (["--check", "--cost"], ["--check and --cost do not go together"]),
+            (["--check", "table1"], ["table1 does not go with --check", "--scale"]),
+            (["--check", "--nets", "2"], ["--nets does not go with --check"]),
+            (["--experiment", "cifar10-r14-r8", "table1"], ["table1 does not go with --experiment"]),
+            (["table1", "--nets", "2"], ["--nets is of --cost"]),
+            (["--rate", "2"], ["--rate is of --cost"]),
+            (["--cost", "--jobs", "2"], ["--jobs", "--measure"]),
+            (["--cost", "--seed", "2"], ["--seed does not go with --cost"]),
+            (["--cost", "--measure", "--rate", "2"], ["--rate", "--measure"]),
         ],
     )
     def test_a_wrong_argument_is_one_line(self, words, said, tmp_path):
         (tmp_path / "runs").mkdir()
         where = [] if "--runs" in words else ["--runs", tmp_path / "runs"]
         one_line(command(MAKE, *words, *where, "--out", tmp_path / "out"), *said)
+
+    def test_what_is_measured_has_one_place(self, tmp_path):
+        for words in (["--out", tmp_path], ["--scale", "1"], ["table1"]):
+            one_line(command(MAKE, "--measured", tmp_path, *words), "does not go with --measured", words[0])
+        one_line(command(MAKE, "--collect", tmp_path), "--collect is of --measured FOLDER")
+
+    def test_a_folder_that_is_not_used_is_a_note(self, tmp_path):
+        done = command(MAKE, "--cost", "figure9", "--out", tmp_path, check=0)
+        assert done.stderr == "note: --cost does not use --out\n"
 
 
 # --- costs --------------------------------------------------------------------------------------------------------------------

@@ -124,14 +124,20 @@ CLAIMS = (
 """ETRI sections 3.1 to 3.4, FSP sections 4.1 and 4.2: the orders that the text states or its tables show."""
 
 
-def check(runs):
-    """A Verdict for each claim, from `runs` (runs.Runs). The claims of one table or figure are one family of tests."""
-    verdicts = [_verdict(claim, runs) for claim in CLAIMS]
+def check(views):
+    """A Verdict for each claim, from [runs.View], the longest first: of the longest whose nets allow a test, else of the longest that
+    has both sides. The claims of one table or figure are one family of tests."""
+    verdicts = [_longest([_verdict(claim, view.runs) for view in views]) for claim in CLAIMS]
     families = defaultdict(list)
     for verdict in verdicts:
         families[verdict.claim.place].append(verdict.p)
     corrected = {place: iter(significance.holm(ps)) for place, ps in families.items()}
     return [replace(verdict, p_holm=next(corrected[verdict.claim.place])) for verdict in verdicts]
+
+
+def _longest(verdicts):
+    tested = [verdict for verdict in verdicts if verdict.p is not None]
+    return next(iter([*tested, *(verdict for verdict in verdicts if verdict.run), *verdicts]))
 
 
 def _verdict(claim, runs):

@@ -37,10 +37,10 @@ def _markdown(sheet):
     return "\n".join(lines) + "\n"
 
 
-def as_csv(sheet):
-    """The cells unrounded under their heads; nothing where there is none. Title and foot are not in it."""
+def as_csv(*sheets):
+    """Sheets of the same heads below each other: the cells unrounded under their heads; nothing where there is none. Title and foot are not in it."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([sheet.heads, *sheet.rows])
+    csv.writer(stream, lineterminator="\n").writerows([sheets[0].heads, *(row for one in sheets for row in one.rows)])
     return stream.getvalue()
 
 

@@ -60,9 +60,21 @@ class Line:
         return all_iterations([run.stage for run in self.done]) if self.done else None
 
     @property
+    def taught(self):
+        """Whether its method needs the experiment's teacher: other rows are shared with what has the same student or teacher."""
+        return self.row.method != "" and any(stage.kind == "teacher" for stage in lineage(self.row.stages(1)[0]))
+
+    @property
     def heading(self):
         notes = self.done[0].condition.notes() if self.done else []
         return self.row.heading + (f" ({', '.join(notes)})" if notes else "")
+
+    @property
+    def short_heading(self):
+        """Without scale and settings, where these stand above it."""
+        condition = self.done[0].condition if self.done else None
+        engine = [f"engine {condition.engine}"] if condition and condition.engine != "caffe" else []
+        return ", ".join([self.row.heading, *engine, *(condition.marks() if condition else [])])
 
 
 def lines(target, runs):
@@ -71,6 +83,22 @@ def lines(target, runs):
         Line(row, tuple(runs.cell(f"{target.label}, {row.heading}", row.stages(NETS))), target.measure)
         for row in target.rows
     ]
+
+
+def sections(views, lines_of):
+    """[(runs.View, [Line])] of the lines_of(runs) of each View, in their order: of those in which something was taught by a teacher,
+    since what learns alone may belong to other tables; without any, of the first in which something was run, or the first. All but
+    the first have only the rows that were run."""
+    found = [(view, lines_of(view.runs)) for view in views]
+    kept = [(view, same) for view, same in found if taught(same)]
+    if not kept:
+        kept = [next(((view, same) for view, same in found if any(line.done for line in same)), found[0])]
+    return [kept[0], *((view, [line for line in same if line.done]) for view, same in kept[1:])]
+
+
+def taught(found):
+    """Whether one of some Lines that was run needs its experiment's teacher."""
+    return any(line.done and line.taught for line in found)
 
 
 def comparable(one, other):
@@ -123,8 +151,8 @@ def against_proposed(found):
 # --- the paper's tables -----------------------------------------------------------------------------------------------------
 
 
-def sheet(target, found):
-    """A target in the paper's shape. A dash stands where nothing was run or reported."""
+def sheet(target, found, words=""):
+    """A target in the paper's shape; words: what its title says of its length. A dash stands where nothing was run or reported."""
     heads = (
         f"{target.measure} (%)",
         "paper, nets 1, 2, 3",
@@ -140,7 +168,11 @@ def sheet(target, found):
     )
     tests = against_proposed(found)
     rows = tuple(_columns(target, line, test) for line, test in zip(found, tests, strict=True))
-    return Sheet(f"{target.label}. {target.title}", heads, rows, tuple(foot(target, found)))
+    return Sheet(_titled(f"{target.label}. {target.title}", words), heads, rows, tuple(foot(target, found)))
+
+
+def _titled(title, words):
+    return f"{title}: {words}" if words else title
 
 
 def _columns(target, line, test):
@@ -208,7 +240,7 @@ ENSEMBLES = (
 def engine(record):
     versions, name = record["versions"], records.engine(record)
     if "torch" in name:
-        return f"{name} (PyTorch {versions['torch']})"
+        return f"{name} (PyTorch {versions.get('torch', 'unknown')})"
     return f"{name} ({versions['caffe'].get('source', 'unknown build')})"
 
 
@@ -222,7 +254,7 @@ def numbers(name, measure, found, with_ensembles=True):
         "n", "mean_last", "sd_last", "difference", "mean_best", "sd_best",
         "p_welch", "p_holm", "less_proposed_mean", "less_proposed_sd", "pairs",
         "paper_ensemble", "ensemble", "paper_iterations", "iterations",
-        "scale", "seed", "engine", "settings", "folders",
+        "scale", "seed", "engine", "settings", "official_images", "folders",
     )  # fmt: skip
     tests = against_proposed(found)
     rows = (_numbers(name, measure, *one, with_ensembles) for one in zip(found, tests, strict=True))
@@ -230,7 +262,7 @@ def numbers(name, measure, found, with_ensembles=True):
 
 
 def _numbers(name, measure, line, test, with_ensembles):
-    row, condition = line.row, line.done[0].condition if line.done else None
+    row = line.row
     reported = [*row.reported, *[None] * (NETS - len(row.reported))]
     last, best = ([run and run.value(measure, which) for run in line.runs] for which in ("last", "best"))
     pad = [None] * (NETS - len(line.runs))  # the teacher is one for all nets
@@ -241,9 +273,14 @@ def _numbers(name, measure, line, test, with_ensembles):
         len(line.done), *_mean_and_sd(line.values()), line.difference, *_mean_and_sd(line.values("best")),
         test.p, test.p_holm, *((apart.mean, apart.sd, apart.n) if apart else [None] * 3),
         row.ensemble, line.ensemble if with_ensembles else None, row.iterations, line.iterations,
-        *((condition.scale, condition.seed, condition.engine, " ".join(condition.settings)) if condition else [None] * 4),
+        *(_made_with(line.done[0].condition) if line.done else [None] * 5),
         " ".join("/".join(run.folder.parts[-3:]) for run in line.done),
     )  # fmt: skip
+
+
+def _made_with(condition):
+    settings, official = " ".join(condition.settings), "yes" if condition.official else "no"
+    return condition.scale, condition.seed, condition.engine, settings, official
 
 
 def _mean_and_sd(values):
@@ -288,16 +325,13 @@ def comparison_title(experiment, found):
     return f"{e.facts.title}, {e.teacher.depth} -> {e.student.depth} layers{transferred}", words if scales else ""
 
 
-def comparison_sheet(experiment, found):
-    """The comparison as a Sheet. A dash stands where nothing was run or reported."""
+def comparison_sheet(experiment, found, words=""):
+    """The comparison as a Sheet; words: what its title says of its length. A dash stands where nothing was run or reported."""
     e = experiments.experiment(experiment)
     rows = []
     for line in found:
-        engines = dict.fromkeys(
-            f"engine {run.condition.engine}" for run in line.done if run.condition.engine != "caffe"
-        )
         rows.append((
-            ", ".join([line.row.heading, *engines]),
+            line.short_heading,
             e.student.depth if line.row.method else e.teacher.depth,
             f"{iterations(line):,}" if line.done else None,
             mean_sd(line.values()),
@@ -306,7 +340,8 @@ def comparison_sheet(experiment, found):
             _number(line.row.reported_mean, 2),
         ))  # fmt: skip
     heads = ("method", "layers", "iterations", "Pc last (%)", "Pc best (%)", "n", "paper (%)")
-    return Sheet(", ".join(filter(None, comparison_title(experiment, found))), heads, tuple(rows))
+    title, length = comparison_title(experiment, found)
+    return Sheet(_titled(title, words) if words else ", ".join(filter(None, (title, length))), heads, tuple(rows))
 
 
 def iterations(line):
