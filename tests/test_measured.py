@@ -9,8 +9,9 @@ import shutil
 import pytest
 
 from conftest import ROOT, command, one_line
+from hkd.base.cli import UserError
 from hkd.base.files import sha256
-from hkd.results.collected import KEPT
+from hkd.results.collected import KEPT, collect
 from hkd.stages import records
 
 MAKE = "python/make_tables.py"
@@ -145,7 +146,7 @@ def test_what_experiments_share_is_compared_once(collected, tmp_path):
     records.write_record(there, {**records.read_record(one), "engine": "torch"})
     command(MAKE, "--measured", folder, "--engine", "caffe", check=0)
     (line,) = [x for x in (folder / "engines.md").read_text().splitlines() if "| torch |" in x]
-    assert line.startswith("| cifar10-r14-r8 | student alone")
+    assert line.startswith("| cifar10-r14-r8 | 3e-05 | student alone |")
 
 
 def test_a_stage_after_another_engines_stage_1_stands_apart(collected, tmp_path):
@@ -272,7 +273,10 @@ def test_another_seed_is_another_length_and_a_control_in_another_engine_stands_b
 def test_figures_of_other_lengths_are_named_by_them(collected, tmp_path):
     """And what was drawn of a length that is gone goes too, but nothing that somebody else put there."""
     folder = shutil.copytree(collected, tmp_path / "measured")
+    shutil.rmtree(folder / "records/caffe/mnist")
     plain = folder / "records/caffe/cifar10/scale3e-05-seed1"
+    for path in plain.glob("r26*"):  # of no figure below
+        shutil.rmtree(path)
     there = shutil.copytree(plain, plain.with_name("scale0.0001-seed1"))
     for path in there.iterdir():
         records.write_record(path, {**records.read_record(path), "scale": 0.0001})
@@ -280,7 +284,7 @@ def test_figures_of_other_lengths_are_named_by_them(collected, tmp_path):
     for name, text in others.items():
         (folder / name).write_text(text)
     command(MAKE, "--measured", folder, "--engine", "caffe", check=0)
-    names = {"figure7.svg", "figure7-scale3e-05-seed1.svg", "figure9.svg", "figure9-scale3e-05-seed1.svg"}
+    names = {"figure7.svg", "figure7-scale3e-05-seed1.svg"}
     assert names <= {path.name for path in folder.iterdir()}
     assert "scale 0.0001" in (folder / "figure7.svg").read_text()
     shutil.rmtree(there)
@@ -299,9 +303,11 @@ def test_an_engine_that_is_a_path_is_refused(short, tmp_path):
     for engine in ("../../OUTSIDE", "/tmp/OUTSIDE", "torch\n", "theano", "torch+", "torch+../.."):
         record = {**json.loads(path.read_text()), "engine": engine}
         records.write_record(one, {key: value for key, value in record.items() if key != "sha256"})
-        one_line(command(MAKE, "--measured", short, "--collect", runs), path, "engine")
+        with pytest.raises(UserError, match=f"^{path}.*engine"):
+            collect(runs, short)
         assert not list(short.glob("records/*/mnist/full-seed1"))  # nothing is copied where something is wrong
-        assert [path.name for path in tmp_path.iterdir() if "OUT" in path.name] == []
+        assert not list(tmp_path.rglob("OUTSIDE"))
+    one_line(command(MAKE, "--measured", short, "--collect", runs), path, "engine")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +324,8 @@ def test_a_record_that_says_it_belongs_elsewhere_is_refused(short, tmp_path, cha
     runs = longer(tmp_path / "runs", 0.1, only="teacher")
     (one,) = runs.glob("*/*/*")
     records.write_record(one, {**records.read_record(one), **change})
-    one_line(command(MAKE, "--measured", short, "--collect", runs), one, said)
+    with pytest.raises(UserError, match=f"{one}.*{said}"):
+        collect(runs, short)
     assert not list(short.glob("records/*/mnist/full-seed1"))
 
 
@@ -329,7 +336,8 @@ def test_a_log_that_is_none_is_refused(short, tmp_path):
         (one / records.LOG).write_bytes(text)
         record = records.read_record(one)
         records.write_record(one, {**record, "digests": {**record["digests"], records.LOG: sha256(one / records.LOG)}})
-        one_line(command(MAKE, "--measured", short, "--collect", runs), one / records.LOG, "line 1")
+        with pytest.raises(UserError, match=f"{one / records.LOG}, line 1"):
+            collect(runs, short)
 
 
 def test_what_a_record_says_opens_no_tag(short, tmp_path):

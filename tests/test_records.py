@@ -72,6 +72,7 @@ WRONG = [
     (("stage",), "x\n"),
     (("dataset",), ".."),
     (("kind",), "kid"),
+    (("experiment",), "mnist-r32-r9"),
     (("engine",), "../../OUTSIDE"),
     (("parents", "teacher", "stage"), "../../r32-teacher"),
     (("parents", "teacher", "dataset"), "../.."),

@@ -135,11 +135,12 @@ class Runs:
                 )
             official = all(one.get("official_data", True) for one in (record, *parents))
             try:
+                experiments.named(record["experiment"])
                 condition = _condition(record, stage, official)
                 trained = experiments.experiment(stage.experiment.name, condition.settings)
             except UserError as error:
                 raise UserError(
-                    f"{shown(folder / 'record.json')} has settings of no stage: {error}: delete {shown(folder)}"
+                    f"{shown(folder / 'record.json')} is of no stage: {error}: delete {shown(folder)}"
                 ) from None
             as_it_was = replace(stage, experiment=trained, scale=condition.scale, seed=condition.seed)
             self._read[folder] = Run(folder, record, condition, as_it_was)
