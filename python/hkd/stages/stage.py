@@ -226,12 +226,7 @@ class Stage:
 
     def files(self, folder, data_folder, test_images):
         """{name: text} of net.prototxt and solver.prototxt as they lie in the stage's `folder`."""
-        net = self.network(data_folder, test_images)
-        solver = self.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
-        return {
-            "net.prototxt": prototxt.text(net, self.header()),
-            "solver.prototxt": solvers.text(solver, self.header()),
-        }
+        return dict(_files(self, str(folder), str(data_folder), test_images))
 
     @property
     def beside(self):
@@ -256,6 +251,17 @@ class Stage:
         if self.beside:
             whole["beside"] = self.beside
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _files(stage, folder, data_folder, test_images):
+    """See Stage.files. Kept, since a plan asks for a stage's network once for its digest and once for each stage after it."""
+    net = stage.network(data_folder, test_images)
+    solver = stage.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
+    return {
+        "net.prototxt": prototxt.text(net, stage.header()),
+        "solver.prototxt": solvers.text(solver, stage.header()),
+    }
 
 
 @functools.cache
