@@ -18,6 +18,9 @@ from hkd.paper.settings import HINTS, checked, read, setting
 
 @dataclass(frozen=True)
 class Experiment:
+    """A teacher, a student, a data set and every setting, as one record; those made by `setting` can be changed by --set. Raises
+    UserError where settings contradict each other."""
+
     name: str
     reported_in: str  # the paper's table or figure
     dataset: str
@@ -125,6 +128,7 @@ class Experiment:
 
     @property
     def facts(self):
+        """What is known of its data set: datasets.Dataset."""
         return datasets.dataset(self.dataset)
 
     @property
@@ -134,6 +138,7 @@ class Experiment:
 
     @property
     def mirrors(self):
+        """Whether training images are mirrored at random."""
         return self.augment and self.mirror
 
     @property
