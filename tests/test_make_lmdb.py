@@ -26,7 +26,16 @@ def build(dataset, source, out, *more, **options):
 
 
 def nothing_left(out):
-    return not out.exists() and not list(out.parent.glob(f".{out.name}*"))
+    return not out.exists() and nothing_beside(out)
+
+
+def nothing_beside(out):
+    """Neither a lock nor a folder that a build writes in."""
+    return not list(out.parent.glob(f".{out.name}*"))
+
+
+def partials(out):
+    return list(out.parent.glob(f".{out.name}.*.partial"))
 
 
 def manifest(out):
@@ -357,8 +366,7 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_works(tmp_path, numb
     killed = 0
     for delay in np.linspace(0.0, 0.25, 6):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        partial = out.with_name(".out.partial")
-        while process.poll() is None and not partial.exists():
+        while process.poll() is None and not partials(out):
             time.sleep(0.001)
         time.sleep(delay)
         process.send_signal(number)
@@ -370,7 +378,7 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_works(tmp_path, numb
             assert nothing_left(out)
     assert killed
     assert subprocess.run(arguments, stdout=subprocess.DEVNULL).returncode == 0
-    assert len(read_lmdb(out / "train_lmdb")[1]) == 20_000 and not partial.exists()
+    assert len(read_lmdb(out / "train_lmdb")[1]) == 20_000 and nothing_beside(out)
 
 
 def test_two_builds_at_once_make_one_data_set(colour_source, tmp_path):
