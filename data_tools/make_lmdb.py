@@ -1,6 +1,7 @@
 """Writes a data set's LMDBs, mean files and manifest from its official archive.
 
     python data_tools/make_lmdb.py --dataset cifar10 [--source PATH] [--out data/cifar10] [--pad 4] [--seed 1] [--index]
+    python data_tools/make_lmdb.py --dataset cifar10 [--out data/cifar10] --check      reads every record of what is built
 
     train_lmdb               Datum, uint8, channels x height x width (red, green, blue), zero-padded, shuffled by --seed
     test_lmdb                the same without padding, in the official order
@@ -10,7 +11,7 @@
     manifest.json            counts, seed, padding, checksums
 
 Random crops and mirroring are Caffe's own, at training time (transform_param). Everything is written beside --out under
-another name and renamed at the end.
+another name and renamed at the end (building.py), and then read back: a digest that is printed was measured on what is there.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, named, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -78,6 +79,16 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
     return manifest
 
 
+def check(facts, out=None):
+    """Reads every record of a data set that is built, whether it was read before or not, and returns its manifest."""
+    out = whole_name(out or default_folder("data") / facts.name)
+    manifest = read_manifest(out, facts)
+    if manifest is None:
+        raise UserError(f"no {facts.title} in {shown(out)}: name its folder with --out, or build it: without --check")
+    verify(manifest, facts, again=True)
+    return manifest
+
+
 def _make(facts, source, out, partial, pad, seed, trust, quiet, index):
     """Builds the data set, or the index of one that stands, in folder `partial` and puts it into its place."""
     try:
@@ -88,6 +99,9 @@ def _make(facts, source, out, partial, pad, seed, trust, quiet, index):
             put_in_place(partial, out)
     except lmdb.Error as error:
         raise UserError(f"{partial}: cannot be written ({error}): is the disk full? make room and try again") from None
+    except OSError as error:
+        error.filename = error.filename or str(partial)  # a write that fails names none
+        raise
     return read_manifest(out, facts)
 
 
@@ -139,15 +153,16 @@ def shuffled(count, seed):
 
 def _build(facts, source, folder, pad, seed, trust, quiet, index):
     source = Path(source) if source is not None else default_source(facts)
-    train, test, official, source_sha256 = datasets.read_dataset(facts, source, trust)
-    if not official:
+    train, test, differences, source_sha256 = datasets.read_dataset(facts, source, trust)
+    if differences:
         # An unpacked folder of files too many to list cannot be told from the official one.
         published = sources.DOWNLOADS[facts.name][0].file if facts.name in sources.ARCHIVES else facts.title
-        print(
-            f"note: {source} is not the official {published}: {len(train[1]):,} + {len(test[1]):,} images "
-            f"(official: {facts.train_images:,} + {facts.test_images:,})",
-            file=sys.stderr,
-        )
+        counts, expected = (len(train[1]), len(test[1])), (facts.train_images, facts.test_images)
+        if counts == expected:
+            how = "; ".join(differences)
+        else:
+            how = "{:,} + {:,} images (official: {:,} + {:,})".format(*counts, *expected)
+        print(f"note: {source} is not the official {published}: {how}", file=sys.stderr)
     folder.mkdir()
     order = shuffled(len(train[1]), seed)
     digest = hashlib.sha256()
@@ -168,7 +183,7 @@ def _build(facts, source, folder, pad, seed, trust, quiet, index):
         "layout": "Datum: uint8, channels x height x width",
         "pad": pad,
         "seed": seed,
-        "official": official,
+        "official": not differences,
         "source": str(source.absolute()),
         "source_sha256": source_sha256,
         "pixels_sha256": digest.hexdigest(),
@@ -252,10 +267,11 @@ def main():
     parser.add_argument("--dataset", required=True, metavar="{" + ",".join(DATASETS) + "}")
     parser.add_argument(
         "--source",
+        type=named,
         help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: the archive in the data folder, else "
         "a download",
     )
-    parser.add_argument("--out", help="default: NAME in $HKD_DATA, else in data")
+    parser.add_argument("--out", type=named, help="default: NAME in $HKD_DATA, else in data")
     parser.add_argument(
         "--pad",
         type=int,
@@ -268,13 +284,17 @@ def main():
         help="write train_index_lmdb too, for networks that keep something for each image; a data set that is there gets it added",
     )
     parser.add_argument("--trust", action="store_true", help="use files whose content is not the official one")
+    parser.add_argument("--check", action="store_true", help="read every record of what is built, and build nothing")
     options = parser.parse_args()
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: expected 0 or more")
     facts = dataset(options.dataset)
-    manifest = make_lmdb(
-        facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
-    )
+    if options.check:
+        manifest = check(facts, options.out)
+    else:
+        manifest = make_lmdb(
+            facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
+        )
     print(
         f"{shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
         f"pixels sha256 {manifest.pixels[:12]}" + (", indexed" if manifest.indexed else "")
