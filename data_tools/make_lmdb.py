@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.base.cli import Parser, UserError, default_folder, named, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, named, require_writable, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -126,6 +126,7 @@ def _standing(out, facts, pad, seed, source, index):
 
 def _add_index(facts, source, manifest, partial):
     """Adds the index to a data set that was built without. Nothing else of it changes; `source` is read to check each image."""
+    require_writable(manifest.folder)  # before the time that reading takes
     written = read_written(manifest.folder)
     if source is None:
         source = written["source"] if Path(written["source"]).exists() else default_source(facts)
@@ -137,7 +138,7 @@ def _add_index(facts, source, manifest, partial):
     # Without its line in the manifest it is not part of the data set: a kill before that line leaves the old state.
     folder = Path(INDEX_FILE).parent
     shutil.rmtree(manifest.folder / folder, ignore_errors=True)
-    (partial / folder).rename(manifest.folder / folder)
+    shutil.move(partial / folder, manifest.folder / folder)  # the data set may be a mount of its own
     written["bytes"][INDEX_FILE] = (manifest.folder / INDEX_FILE).stat().st_size
     path = manifest.folder / MANIFEST
     times = path.stat()
