@@ -67,10 +67,11 @@ class TestEveryNetwork:
 
     def test_the_network_is_cut_above_its_last_stack(self, stage):
         net, part = network(stage), stage.part
+        classifies = stage.declared.classifies
         stacks = {name for layer in net.layer for name in layer.name.split("/") if name.startswith("stack")}
         assert stacks == {f"stack{i}" for i in range(1, last_stack(part) + 1)}
-        assert any(layer.type == "InnerProduct" for layer in net.layer) == part.classifies
-        assert any(layer.type == "Accuracy" for layer in layers(net, TEST)) == part.classifies
+        assert any(layer.type == "InnerProduct" for layer in net.layer) == classifies
+        assert any(layer.type == "Accuracy" for layer in layers(net, TEST)) == classifies
         assert not any(layer.type == "Accuracy" for layer in layers(net, TRAIN))
 
     def test_the_student_has_the_same_names_everywhere(self, stage):
@@ -200,7 +201,7 @@ WITH_A_TEACHER = [
     stage
     for name in ("cifar10-r14-r8", "fashion-mnist-r14-r8", "cifar10-r26w32-r14")
     for stage in committed.stages(experiments.experiment(name, ["batch=10"]))
-    if stage.part.needs_teacher
+    if stage.declared.taught
 ]
 
 

@@ -133,7 +133,7 @@ def start(solver, stage, weights, images, path):
     divide by nothing."""
     if weights is not None:
         solver.net.copy_from(str(weights))
-    elif stage.part.needs_teacher:
+    elif stage.declared.taught:
         e = stage.experiment
         network = deploy.network(e, e.teacher)
         network.layer[0].input_param.shape[0].dim[:] = images.shape

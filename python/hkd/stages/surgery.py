@@ -110,23 +110,18 @@ def declared(stage, folder):
     sources, begun = [], None
     if "teacher" in parents:
         # A hint stage holds the teacher up to its last hint layer only.
-        above = () if part.classifies else (*_names(experiment.teacher, stage.teacher_end), "fc")
+        above = () if stage.declared.classifies else (*_names(experiment.teacher, stage.teacher_end), "fc")
         sources.append(Source(folder(parents["teacher"]) / "final.caffemodel", resnet.TEACHER, above))
     if "student" in parents:
-        before = parents["student"].part
+        before = parents["student"].declared
         begun = parents["student"].learner_end
         drops = (resnet.TEACHER, losses.REGRESSOR, *(("fc",) if stage.fresh_fc else ()))
         sources.append(Source(folder(parents["student"]) / "final.caffemodel", "", drops))
     fresh = [] if begun else ["conv1", "bn1", "scale1"]
     fresh += _names(stage.learner, begun, stage.learner_end)
-    if part.classifies and (stage.fresh_fc or not begun or not before.classifies):
+    if stage.declared.classifies and (stage.fresh_fc or not begun or not before.classifies):
         fresh.append("fc")
-    if part.kind == "kd" and part.fitnet:
-        fresh.append(losses.COUNTED)
-    fresh += [f"{losses.REGRESSOR}{i}" for i in part.pairs if i in experiment.regressed_pairs]
-    if part.kind == "dynamic":
-        fresh += [losses.WEIGHTS]
-        fresh += [f"{losses.REGRESSOR}3"] if experiment.dynamic_regressor else []
+    fresh += stage.declared.fresh(experiment, part)
     return sources, tuple(fresh)
 
 

@@ -161,7 +161,7 @@ def build_data(stage, folder):
     require_writable(folder)
     name = stage.experiment.dataset
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
-    tool += ["--index"] if stage.part.indexed else []
+    tool += ["--index"] if stage.declared.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)
     done = subprocess.run([sys.executable, "-P", *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:
