@@ -37,9 +37,9 @@ def copy(colour, tmp_path):
 
 
 def untouched(folder, original):
-    """Whether `folder` is byte for byte `original`, a data set without the index."""
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return files == sorted(path.relative_to(original) for path in original.rglob("*") if path.is_file()) and all(
+    """Whether `folder` is byte for byte `original`, a data set without the index (the stamps of what was read apart)."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
+    return files == sorted(path.relative_to(original) for path in original.rglob("[!.]*") if path.is_file()) and all(
         (folder / path).read_bytes() == (original / path).read_bytes() for path in files
     )
 

@@ -233,6 +233,16 @@ def test_wrong_variables(bad, tmp_path, change, said):
     assert nothing_left(tmp_path / "out")
 
 
+def test_dimensions_whose_product_wraps_round(bad, tmp_path):
+    """2^16 four times over is 0 in 64 bits."""
+    stream = io.BytesIO()
+    savemat(stream, contents(bad) | {"y": np.ones((3, 5, 7, 11), np.uint8)})
+    sizes, wrapping = (b"".join(n.to_bytes(4, "little") for n in four) for four in ((3, 5, 7, 11), [1 << 16] * 4))
+    assert stream.getvalue().count(sizes) == 1
+    (bad / "train_32x32.mat").write_bytes(stream.getvalue().replace(sizes, wrapping))
+    one_line(build("svhn", bad, tmp_path / "out"), "y 65536 x 65536 x 65536 x 65536: expected at most 100,000 images")
+
+
 @settings(max_examples=100, deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=4))
 @pytest.mark.parametrize("compressed", [False, True])

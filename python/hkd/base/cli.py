@@ -50,6 +50,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see --help)")
 
 
+def named(text):
+    """An argparse type: the name of a file or folder. An empty one would be that of the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no file or folder: leave the option out for its default")
+    return text
+
+
 def run(main):
     """Runs `main()` and exits with its code; an error that is the user's to mend becomes one line on stderr."""
 

@@ -14,7 +14,7 @@ from hkd.base.files import shown
 from hkd.base.locks import is_locked, only_one
 from hkd.engines import choice, memory, parallel
 from hkd.networks import prototxt
-from hkd.paper import datasets, experiments
+from hkd.paper import contents, datasets, experiments
 from hkd.paper.settings import setting_text
 from hkd.stages import committed, records, snapshots
 from hkd.stages.stage import lineage
@@ -73,6 +73,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
             require_writable(options.runs)  # before the time that a data set takes
             manifests[name] = build_data(needed, folders[name])
         check_data(needed, manifests[name])
+        contents.verify(manifests[name], needed.experiment.facts, say=lambda line: print(line, flush=True))
     for needed in lineage(stage):
         state = records.state(needed.folder(options.runs), digest(needed, options, manifests))
         if state.status == "finished":
