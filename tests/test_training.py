@@ -136,7 +136,7 @@ class TestTheChain:
         import caffe
 
         from hkd.networks import deploy
-        from test_data_layer import read_lmdb
+        from lmdbs import read_lmdb
 
         e = experiments.experiment(EXPERIMENT)
         path = tmp_path / "deploy.prototxt"
