@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, command, one_line
 from hkd.base.files import sha256
 from hkd.networks import prototxt
-from hkd.paper import experiments
+from hkd.paper import contents, datasets, experiments
 from hkd.stages import snapshots, surgery
 from hkd.stages.stage import lineage, planned
 
@@ -438,10 +438,12 @@ class TestRefusals:
         one_line(run_stage(fashion, tmp_path, "--stage", "teacher", "--set", "batch=641"), "640 training images")
 
     def test_a_failed_check_of_caffe_is_one_line(self, fashion, tmp_path):
-        """An LMDB whose size is right and whose inside is not: Caffe aborts, the driver says what it said."""
+        """An LMDB that broke after every record of it was read, as its disk does: Caffe aborts, the driver says what it said."""
         broken = shutil.copytree(fashion, tmp_path / "broken")
         path = broken / "train_lmdb/data.mdb"
         path.write_bytes(bytes(path.stat().st_size))
+        stamp, facts = broken / contents.STAMP, datasets.dataset("fashion-mnist")
+        stamp.write_text(contents.stamp(datasets.read_manifest(broken, facts), facts))
         done = run_stage(broken, tmp_path / "runs", "--stage", "baseline")
         assert done.returncode == 128 + signal.SIGABRT
         (line,) = done.stderr.splitlines()

@@ -37,7 +37,7 @@ def verify(manifest, facts, again=False, say=lambda line: None):
 
     Reads everything only where it was not read on this machine since it was last written, or `again` asks for it.
     """
-    before = _stamp(manifest, facts)
+    before = stamp(manifest, facts)
     if not again and any(_holds(place, before) for place in _places(manifest.folder)):
         return
     say(f"{shown(manifest.folder)}: reading every record, once a machine")
@@ -46,7 +46,7 @@ def verify(manifest, facts, again=False, say=lambda line: None):
             pass
     except Crashed as error:
         raise _damaged(manifest, manifest.folder, f"cannot be read ({error})") from None
-    if _stamp(manifest, facts) != before:
+    if stamp(manifest, facts) != before:
         raise UserError(f"{shown(manifest.folder)} was changed while it was read: run the same command again")
     for place in _places(manifest.folder):
         try:
@@ -57,7 +57,8 @@ def verify(manifest, facts, again=False, say=lambda line: None):
             continue  # read-only, full, someone else's
 
 
-def _stamp(manifest, facts):
+def stamp(manifest, facts):
+    """What a stamp holds where these files, as they are now, were read."""
     lines = [f"hkd-caffe {CHECKS}"]
     for file in (MANIFEST, *files(manifest, facts)):
         found = (manifest.folder / file).stat()
@@ -65,9 +66,9 @@ def _stamp(manifest, facts):
     return "\n".join(lines) + "\n"
 
 
-def _holds(place, stamp):
+def _holds(place, text):
     try:
-        return place.is_file() and place.read_text(errors="replace") == stamp
+        return place.is_file() and place.read_text(errors="replace") == text
     except OSError:
         return False
 
