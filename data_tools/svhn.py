@@ -14,12 +14,11 @@ import signal
 import numpy as np
 from scipy.io import loadmat, matlab, whosmat
 
+from hkd.base import signals
 from hkd.base.cli import USER_ERROR, UserError
 
 MOST_IMAGES = 100_000
 """With room for the 73,257 of the official file: a few compressed bytes may not claim all memory."""
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def read(facts, files):
@@ -33,9 +32,9 @@ def _apart(name, content, facts):
         work = (name, content, facts, result)
         process = multiprocessing.get_context("fork").Process(target=_write_split, args=work, daemon=True)
         # Python drops the exception of a signal that comes as it forks.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP)
         process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP)
         process.join()
         result.seek(0)
         if process.exitcode == USER_ERROR:
@@ -47,8 +46,10 @@ def _apart(name, content, facts):
 
 def _write_split(name, content, facts, result):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tool's to answer; it ends this process with its own
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP)
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:

@@ -1,5 +1,7 @@
 """Stages trained for real: Caffe, LMDBs of real images, processes, signals, through the command line."""
 
+import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -9,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, command, one_line
+from hkd.base import signals
 from hkd.base.files import sha256
 from hkd.networks import prototxt
 from hkd.paper import experiments
@@ -484,12 +488,18 @@ KILL = ["--stage", "baseline", "--set", "batch=8", "--snapshot-seconds", "0.2"]
 KILLED = "r8-baseline-net1+batch=8"
 
 
-def start(data, runs, scale=KILL_SCALE):
+def as_from_a_terminal():
+    """These tests may have been started by nohup, or with & in a script."""
+    for number in signals.STOP:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(data, runs, scale=KILL_SCALE, before=(), **options):
+    """KILL, started by the command `before` where there is one."""
     arguments = ["--experiment", EXPERIMENT, "--data", data, "--runs", runs, "--scale", scale, *KILL]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / RUN), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [*before, sys.executable, str(ROOT / RUN), *map(str, arguments)],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": as_from_a_terminal} | options,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     )
@@ -558,7 +568,7 @@ def test_killed_at_20_random_moments_it_ends_in_the_same_bytes(fashion, tmp_path
     same_result(stage, group(tmp_path / "whole", scale) / KILLED)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", signals.STOP)
 def test_a_signal_ends_it_within_seconds_and_nothing_is_lost(fashion, uninterrupted, tmp_path, number):
     stage = group(tmp_path, KILL_SCALE) / KILLED
     process = start(fashion, tmp_path)
@@ -571,6 +581,44 @@ def test_a_signal_ends_it_within_seconds_and_nothing_is_lost(fashion, uninterrup
     stopped = int(said.split("stopped at iteration ")[1].split(":")[0].replace(",", ""))
     assert snapshots.iteration(stage / "snapshots") == stopped > 10  # not an iteration is done twice
     assert f"resumed at iteration {stopped} of" in finish(start(fashion, tmp_path))
+    same_result(stage, uninterrupted)
+
+
+def test_a_closed_terminal_loses_nothing(fashion, uninterrupted, tmp_path):
+    """A terminal of its own, whose other end is closed as by a lost ssh: it cannot be written to any more."""
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    ours, theirs = os.openpty()
+    os.set_blocking(ours, False)
+
+    def in_the_terminal():
+        as_from_a_terminal()
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY)
+
+    process = start(fashion, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=in_the_terminal)
+    os.close(theirs)
+
+    def trained():
+        with contextlib.suppress(BlockingIOError):
+            os.read(ours, 1 << 16)  # a full terminal would hold it up
+        return snapshots.iteration(stage / "snapshots") > 10
+
+    wait_for(trained)
+    os.close(ours)
+    assert process.wait() == 128 + signal.SIGHUP
+    stopped = snapshots.iteration(stage / "snapshots")
+    assert f"resumed at iteration {stopped} of" in finish(start(fashion, tmp_path))
+    same_result(stage, uninterrupted)
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(fashion, uninterrupted, tmp_path):
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    process = start(fashion, tmp_path, before=["nohup"])
+    wait_for(lambda: snapshots.iteration(stage / "snapshots") > 10)
+    for pid in (process.pid, *map(int, children_of(process))):
+        os.kill(pid, signal.SIGHUP)
+    finish(process)
+    assert record(stage)["sessions"] == 1
     same_result(stage, uninterrupted)
 
 

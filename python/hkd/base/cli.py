@@ -5,10 +5,11 @@ import errno
 import importlib.machinery
 import importlib.util
 import os
-import signal
 import sys
 import sysconfig
 from pathlib import Path
+
+from hkd.base import signals
 
 
 def _root():
@@ -40,7 +41,7 @@ class UserError(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: to be treated as Ctrl-C, but for the exit code."""
+    """One of signals.STOP came. Carries its number."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,20 +54,20 @@ class Parser(argparse.ArgumentParser):
 def run(main):
     """Runs `main()` and exits with its code; an error that is the user's to mend becomes one line on stderr."""
 
-    def terminated(number, frame):
-        raise Terminated
+    def terminated(number):
+        raise Terminated(number)
 
     # The first process of a container gets no signal that it has no handler for: `docker stop` would wait in vain.
-    signal.signal(signal.SIGTERM, terminated)
+    signals.handle(terminated)
     try:
         code = main()
     except UserError as error:
         code = fail(error)
     except OSError as error:
         code = fail(explain(error))
-    except KeyboardInterrupt as stopped:
-        number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
-        code = fail("interrupted", code=128 + number)
+    except Terminated as stopped:
+        code = fail("interrupted", code=128 + stopped.args[0])
+    signals.end_at_once()
     sys.exit(code)
 
 
@@ -134,7 +135,10 @@ def use_project_python():
     """Goes on in the project's own Python, and without what hides its Caffe on PYTHONPATH, where this process would import another
     Caffe or none: `python3 python/run_stage.py` works without activating .venv, and beside a BVLC Caffe whose instructions set
     PYTHONPATH. Where that does not help, one line says what does.
+
+    The first thing that a command does: a signal is answered from here on, while the modules that take long are imported.
     """
+    signals.end_at_once()
     if caffe_info():
         return
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from hkd.base import signals
 from hkd.base.cli import IMAGE, PACKAGE_FOLDER, ROOT, UserError, default_folder, fail, require_writable
 from hkd.base.files import shown
 from hkd.base.locks import is_locked, only_one
@@ -209,8 +210,8 @@ def spawn(stage, options, data_folder, prepare_only=False):
     if len(job.gpus) > 1:
         place = parallel.meeting_place(stage.folder(options.runs))
         jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(job.gpus))]
-    # A process group of its own: a terminal's Ctrl-C then comes to this process alone, as `kill` and `docker stop` do,
-    # and is passed on once; the child takes a second signal as an order to leave at once.
+    # A process group of its own: a terminal's Ctrl-C and its end then come to this process alone, as `kill` and `docker
+    # stop` do, and are passed on once; the child takes a second signal as an order to leave at once.
     children = [
         subprocess.Popen(
             [sys.executable, "-P", "-m", "hkd.training.job"],
@@ -223,23 +224,26 @@ def spawn(stage, options, data_folder, prepare_only=False):
     ]
     asked = []
 
-    def pass_on(number, frame):
+    def pass_on(number):
         asked.append(number)
-        children[0].send_signal(number)
+        # Always this one: a Python that is only starting answers SIGINT with a traceback.
+        children[0].send_signal(signal.SIGTERM)
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = signals.handle(pass_on)
     try:
         for each, child in zip(jobs, children, strict=True):
             child.stdin.write(json.dumps(asdict(each)))
             child.stdin.close()
         rank, code = parallel.supervise(children)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signals.restore(previous)
         if jobs[0].meeting:
             Path(jobs[0].meeting).unlink(missing_ok=True)
-    if code == 0 and asked:
-        print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
+    if asked and code in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
+        if code == 0:
+            print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
+        elif code < 0:  # it had not yet begun
+            fail("interrupted")
         return 128 + asked[0]
     if code < 0:
         return fail(last_words(stage.folder(options.runs) / parallel.log_name(rank), -code), code=128 - code)

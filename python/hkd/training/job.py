@@ -14,6 +14,11 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from hkd.base import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # while what follows is imported
+
 from hkd.base.cli import ROOT, UserError, run
 from hkd.base.files import sha256, shown, write_whole
 from hkd.base.locks import only_one
@@ -75,21 +80,27 @@ def main():
     if job.rank:
         return follow(stage, folder, job)
     folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder, lambda: job.wait and not stop.number):
-        manifest = datasets.read_manifest(job.data, stage.experiment.facts)
-        with _caffe_log(folder / "caffe.log", job.verbose):
-            digest, parents, finished = prepare(stage, folder, job, manifest)
-            if not (finished or job.prepare_only):
-                try:
+
+    def wait():
+        if stop.number:
+            raise Stopped(stop.number)
+        return job.wait
+
+    try:
+        with only_one(folder, wait):
+            manifest = datasets.read_manifest(job.data, stage.experiment.facts)
+            with _caffe_log(folder / "caffe.log", job.verbose):
+                digest, parents, finished = prepare(stage, folder, job, manifest)
+                if not (finished or job.prepare_only):
                     Training(stage, folder, job, manifest, digest, parents, stop).run()
-                except Stopped as error:
-                    return 128 + error.args[0]
+    except Stopped as error:
+        return 128 + error.args[0]
     return 0
 
 
 def follow(stage, folder, job):
     """The process of another GPU than the first: iterates with that one's, which tells it when to begin."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.STOP:
         signal.signal(number, signal.SIG_IGN)  # the first process writes the snapshot; then the driver ends this one
     begin = parallel.wait_for(job.meeting)
     with _caffe_log(folder / parallel.log_name(job.rank), job.verbose):

@@ -10,9 +10,9 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 
+from hkd.base import signals
 from hkd.base.cli import UserError
 from hkd.base.files import shown, write_whole
 from hkd.base.progress import Progress
@@ -28,20 +28,19 @@ NEVER = 2**31 - 1
 
 
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C came; the snapshot is written. Carries the signal's number."""
+    """A signal of signals.STOP came; the snapshot is written. Carries its number."""
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT until the loop asks; another one, later than TOGETHER, ends the process at once."""
+    """Remembers the first signal of signals.STOP until the loop asks; another one, later than TOGETHER, ends the process at once."""
 
     TOGETHER = 3  # seconds: Slurm signals the driver and this process both, and the driver passes its own on
 
     def __init__(self):
         self.number, self.since = None, 0.0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+        signals.handle(self._note)
 
-    def _note(self, number, frame):
+    def _note(self, number):
         if self.number is None:
             self.number, self.since = number, time.monotonic()
         elif time.monotonic() - self.since > self.TOGETHER:
