@@ -16,8 +16,8 @@ from hkd.results import tables, workflow
 from hkd.results.runs import Runs
 from hkd.stages import committed, records
 from hkd.stages.stage import lineage, planned
-from test_data_layer import read_mean
-from test_fsp import weights
+from lmdbs import read_mean
+from nets import weights
 
 RUN = "python/run_stage.py"
 NAME = "mnist-to-fashion-mnist-r14-r8"

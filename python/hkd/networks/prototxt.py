@@ -17,6 +17,7 @@ def text(network, header):
 
 
 def parse(content):
+    """The NetParameter of a prototxt. Raises google.protobuf.text_format.ParseError."""
     return text_format.Parse(content, caffe_pb2.NetParameter())
 
 

@@ -43,7 +43,7 @@ def of(stages, engine, precision, jobs, say):
 def _kind(stage):
     """Stages of one kind compute the same: only numbers differ."""
     e, part = stage.experiment, stage.part
-    teacher = (e.teacher, stage.teacher_end) if part.needs_teacher else None
+    teacher = (e.teacher, stage.teacher_end) if stage.declared.taught else None
     images = (e.facts.channels, e.facts.size, e.facts.classes, e.batch)
     return (images, stage.kind, stage.learner, stage.learner_end, teacher, part.pairs, part.flows)
 

@@ -183,7 +183,7 @@ class Workflow:
         stage = self.stages[folder]
         datasets = dict.fromkeys(needed.experiment.dataset for needed in lineage(stage))
         found = [*map(self.manifest, datasets), *map(self.marker, stage.parents.values())]
-        return [*found, self.index(stage.experiment.dataset)] if stage.part.indexed else found
+        return [*found, self.index(stage.experiment.dataset)] if stage.declared.indexed else found
 
     def manifest(self, dataset):
         return f"{self.settings.data}/{dataset}/manifest.json"

@@ -18,7 +18,7 @@ from hkd.base.files import shown
 from hkd.base.locks import is_locked, only_one, rename_locked
 from hkd.engines import choice, memory, parallel
 from hkd.networks import prototxt
-from hkd.paper import datasets, experiments
+from hkd.paper import contents, datasets, experiments
 from hkd.paper.settings import setting_text
 from hkd.stages import committed, records, snapshots
 from hkd.stages.stage import lineage
@@ -79,6 +79,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
             require_writable(options.runs)  # before the time that a data set takes
             manifests[name] = build_data(needed, folders[name])
         check_data(needed, manifests[name])
+        contents.verify(manifests[name], needed.experiment.facts, say=lambda line: print(line, flush=True))
     for needed in lineage(stage):
         made_from = digest(needed, options, manifests)
         if made_from is None:
@@ -186,7 +187,7 @@ def build_data(stage, folder):
     require_writable(folder)
     name = stage.experiment.dataset
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
-    tool += ["--index"] if stage.part.indexed else []
+    tool += ["--index"] if stage.declared.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)
     done = subprocess.run([sys.executable, "-P", *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:

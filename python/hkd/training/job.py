@@ -23,7 +23,7 @@ from hkd.base.cli import ROOT, UserError, run
 from hkd.base.files import naming, sha256, shown, write_whole
 from hkd.base.locks import only_one
 from hkd.engines import devices, parallel
-from hkd.paper import datasets, experiments
+from hkd.paper import contents, datasets, experiments
 from hkd.stages import records, surgery
 from hkd.stages.snapshots import Snapshots
 from hkd.stages.stage import Stage
@@ -90,6 +90,7 @@ def main():
     try:
         with only_one(folder, wait):
             manifest = datasets.read_manifest(job.data, stage.experiment.facts)
+            contents.verify(manifest, stage.experiment.facts)  # the record is to name what was read
             with _caffe_log(folder / "caffe.log", job.verbose):
                 digest, parents, finished = prepare(stage, folder, job, manifest)
                 if not (finished or job.prepare_only):
