@@ -53,7 +53,7 @@ def share(network, gpus):
 def share_of(net_file, rank, gpus):
     """Writes the share of the network in `net_file` beside it and returns its path; the caller deletes it."""
     path = Path(net_file).with_name(f".share-{rank}.prototxt")
-    path.write_text(prototxt.text(share(prototxt.parse(Path(net_file).read_text()), gpus), ["One GPU's share."]))
+    write_whole(path, prototxt.text(share(prototxt.parse(Path(net_file).read_text()), gpus), ["One GPU's share."]))
     return path
 
 

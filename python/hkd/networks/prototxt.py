@@ -6,6 +6,8 @@ import caffe
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+from hkd.base.files import naming
+
 TRAIN = caffe_pb2.TRAIN
 
 
@@ -33,8 +35,9 @@ def built(network, facts, phase, shares=1):
 def as_net(network, phase):
     """The caffe.Net of a NetParameter."""
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(network))
-        file.flush()
+        with naming(file.name):
+            file.write(text_format.MessageToString(network))
+            file.flush()
         return caffe.Net(file.name, phase)
 
 

@@ -14,8 +14,13 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from hkd.base import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # while what follows is imported
+
 from hkd.base.cli import ROOT, UserError, run
-from hkd.base.files import sha256, shown, write_whole
+from hkd.base.files import naming, sha256, shown, write_whole
 from hkd.base.locks import only_one
 from hkd.engines import devices, parallel
 from hkd.paper import contents, datasets, experiments
@@ -48,6 +53,7 @@ class Job:
     parent: int
     prepare_only: bool = False
     wait: bool = False
+    digest: str | None = None  # Stage.digest by the parent's reckoning, where it has one
     memo: bool = True  # whether a teacher's answers are kept, where they may be
     rank: int = 0  # of the processes of several GPUs, which find each other by the file `meeting`
     meeting: str | None = None
@@ -75,22 +81,28 @@ def main():
     if job.rank:
         return follow(stage, folder, job)
     folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder, lambda: job.wait and not stop.number):
-        manifest = datasets.read_manifest(job.data, stage.experiment.facts)
-        contents.verify(manifest, stage.experiment.facts)  # the record is to name what was read
-        with _caffe_log(folder / "caffe.log", job.verbose):
-            digest, parents, finished = prepare(stage, folder, job, manifest)
-            if not (finished or job.prepare_only):
-                try:
+
+    def wait():
+        if stop.number:
+            raise Stopped(stop.number)
+        return job.wait
+
+    try:
+        with only_one(folder, wait):
+            manifest = datasets.read_manifest(job.data, stage.experiment.facts)
+            contents.verify(manifest, stage.experiment.facts)  # the record is to name what was read
+            with _caffe_log(folder / "caffe.log", job.verbose):
+                digest, parents, finished = prepare(stage, folder, job, manifest)
+                if not (finished or job.prepare_only):
                     Training(stage, folder, job, manifest, digest, parents, stop).run()
-                except Stopped as error:
-                    return 128 + error.args[0]
+    except Stopped as error:
+        return 128 + error.args[0]
     return 0
 
 
 def follow(stage, folder, job):
     """The process of another GPU than the first: iterates with that one's, which tells it when to begin."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.STOP:
         signal.signal(number, signal.SIG_IGN)  # the first process writes the snapshot; then the driver ends this one
     begin = parallel.wait_for(job.meeting)
     with _caffe_log(folder / parallel.log_name(job.rank), job.verbose):
@@ -111,8 +123,11 @@ def prepare(stage, folder, job, manifest):
     parents = {role: sha256(parent.folder(job.runs) / records.FINAL) for role, parent in stage.parents.items()}
     digest = stage.digest(manifest, parents)
     found = records.state(folder, digest)
-    if found.status == "changed":
-        raise UserError(f"{shown(folder)} was made from other settings, images or weights: run_stage.py sets it aside")
+    if found.status == "changed" or job.digest not in (None, digest):
+        raise UserError(
+            f"{shown(folder)}: another run_stage.py, with other settings or images, has changed it or what it starts from: use "
+            f"another --runs folder, or run the same command again when the other has ended"
+        )
     if found.status == "finished":
         return digest, parents, True
     files = stage.files(shown(folder), shown(job.data), manifest.test_images)
@@ -121,7 +136,7 @@ def prepare(stage, folder, job, manifest):
     sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.runs))
     network = stage.network("DATA", manifest.test_images)
     init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
-    (folder / "stage.json").unlink(missing_ok=True)
+    records.prepare_note(folder, stage, digest, files=())
     for name, text in files.items():
         write_whole(folder / name, text)
     write_whole(folder / "init.caffemodel", init.SerializeToString(deterministic=True))
@@ -136,10 +151,11 @@ def _caffe_log(path, verbose):
     """Sends what Caffe writes to stderr to `path` (and to the terminal too if `verbose`), and keeps Python's own."""
     sys.stderr.flush()
     terminal = os.dup(2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace", closefd=False)
     with path.open("a") as log:
-        log.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n")
-        log.flush()
+        with naming(path):
+            log.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n")
+            log.flush()
         if verbose:
             # -i: Ctrl-C reaches the whole group, and Caffe would die of the broken pipe.
             tee = subprocess.Popen(["tee", "-i", "-a", str(path)], stdin=subprocess.PIPE, stdout=terminal)

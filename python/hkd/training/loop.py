@@ -10,38 +10,37 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 
+from hkd.base import signals
 from hkd.base.cli import UserError
-from hkd.base.files import shown, write_whole
+from hkd.base.files import naming, shown, write_whole
 from hkd.base.progress import Progress
 from hkd.engines import choice, parallel
 from hkd.networks import solvers
 from hkd.paper import stated
-from hkd.stages import answers, records
+from hkd.stages import answers, finals, records
 from hkd.stages.snapshots import STATE, WEIGHTS, Snapshots
-from hkd.training.hint_dynamic.session import HISTORY, Session
+from hkd.training.hint_dynamic.session import Session
 from hkd.training.record import record_of
 
 NEVER = 2**31 - 1
 
 
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C came; the snapshot is written. Carries the signal's number."""
+    """A signal of signals.STOP came; the snapshot is written. Carries its number."""
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT until the loop asks; another one, later than TOGETHER, ends the process at once."""
+    """Remembers the first signal of signals.STOP until the loop asks; another one, later than TOGETHER, ends the process at once."""
 
     TOGETHER = 3  # seconds: Slurm signals the driver and this process both, and the driver passes its own on
 
     def __init__(self):
         self.number, self.since = None, 0.0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+        signals.handle(self._note)
 
-    def _note(self, number, frame):
+    def _note(self, number):
         if self.number is None:
             self.number, self.since = number, time.monotonic()
         elif time.monotonic() - self.since > self.TOGETHER:
@@ -63,7 +62,7 @@ def build_solver(folder, job):
         if job.rank:  # tests are rank 0's
             own.ClearField("test_iter")
             own.ClearField("test_interval")
-    path.write_text(solvers.text(own, ["The driver's own copy of solver.prototxt."]))
+    write_whole(path, solvers.text(own, ["The driver's own copy of solver.prototxt."]))
     solver = choice.get_solver(job.engine, path, job.device, job.precision, job.rank)
     for written in filter(None, (path, share)):
         written.unlink()
@@ -135,7 +134,8 @@ class Training:
 
     def _resume(self):
         """Goes on from the newest snapshot, and returns it: None at the beginning."""
-        found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True))
+        beside = self.dynamic.names if self.dynamic else ()
+        found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True), beside)
         self.tested = None
         if found is None:
             self.log_path.unlink(missing_ok=True)
@@ -175,17 +175,21 @@ class Training:
     def _step(self):
         self.solver.step(1)
         values = {name: float(self.solver.net.blobs[name].data) for name in self.losses}
+        self._check_finite(values)
         for name, value in values.items():
-            if not math.isfinite(value):
-                raise UserError(
-                    f"{shown(self.folder)}: loss {name} is {value} at iteration {self.solver.iter} (learning rate {self._lr():g}): "
-                    f"{self.snapshots.advice()}; try a smaller learning rate with --set"
-                )
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
         if self.dynamic:
             self.dynamic.after_iteration(self.solver.iter, self._lr())
         self.progress.advance(self._total(values))
+
+    def _check_finite(self, losses):
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{shown(self.folder)}: loss {name} is {value} at iteration {self.solver.iter} (learning rate {self._lr():g}): "
+                    f"{self.snapshots.advice()}; try a smaller learning rate with --set"
+                )
 
     def _log_if_due(self):
         done = self.solver.iter
@@ -228,6 +232,7 @@ class Training:
         result = {"test_loss": self._total(means)}
         if len(self.losses) > 1:
             result |= {f"test_{name}": means[name] for name in self.losses}
+        self._check_finite({f"test_{name}": means[name] for name in self.losses})
         if "accuracy" in means:
             # Batches are of one size, so that their mean is a count over the whole set.
             images = self.manifest.test_images
@@ -243,7 +248,7 @@ class Training:
         return round(self.stage.schedule.base_lr * stated.GAMMA**steps, 12)
 
     def _log(self, line):
-        with self.log_path.open("a") as stream:
+        with naming(self.log_path), self.log_path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
 
     # --- leaving ------------------------------------------------------------------------------------------------------
@@ -274,18 +279,20 @@ class Training:
     def _leave(self):
         if self.solver.iter:
             self._snapshot()
-        self.progress.say(f"stopped at iteration {self.solver.iter:,}: the same command goes on from there")
+            self.progress.say(f"stopped at iteration {self.solver.iter:,}: the same command goes on from there")
+        else:
+            self.progress.say("stopped before the first iteration: the same command begins anew")
         raise Stopped(self.stop.number)
 
     def _finish(self):
         """final.caffemodel and final.solverstate, then the record, then the snapshots go."""
         self._snapshot()
         snapshot, _ = self.snapshots.newest(lambda line: None)
-        finals = {WEIGHTS: records.FINAL, STATE: "final.solverstate"}
+        weights = finals.weights((snapshot / WEIGHTS).read_bytes(), self.stage.experiment.dataset)
+        write_whole(self.folder / records.FINAL, weights)
+        write_whole(self.folder / records.FINAL_STATE, finals.state((snapshot / STATE).read_bytes()))
         if self.dynamic and self.dynamic.keeps_history:
-            finals[HISTORY] = HISTORY
-        for name, final in finals.items():
-            write_whole(self.folder / final, (snapshot / name).read_bytes())
+            write_whole(self.folder / records.HISTORY, (snapshot / records.HISTORY).read_bytes())
         asked, kept = self.answered()
         if asked:
             self.progress.say(f"teacher: {kept / asked:.1%} of {asked:,} answers were kept ones")

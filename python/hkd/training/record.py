@@ -8,7 +8,6 @@ from hkd.base.cli import IMAGE, ROOT
 from hkd.base.files import sha256
 from hkd.engines import choice, devices
 from hkd.stages import answers, records
-from hkd.training.hint_dynamic.session import HISTORY
 
 
 def record_of(training):
@@ -18,7 +17,7 @@ def record_of(training):
     best = max(tests, key=lambda line: line["Pc"], default=None)
     last = [line for line in records.read_log(training.folder) if "test_loss" in line][-1]
     made = [*records.FILES, records.FINAL, records.LOG, *([answers.FILE] if tests else [])]
-    made += [HISTORY] if training.dynamic and training.dynamic.keeps_history else []
+    made += [records.HISTORY] if training.dynamic and training.dynamic.keeps_history else []
     return {
         "stage": stage.name,
         "experiment": stage.experiment.name,
