@@ -360,6 +360,14 @@ def changed(chosen):
     return {k: getattr(chosen, k) for k in fields if getattr(chosen, k) != getattr(default, k)} | dict(chosen.schedules)
 
 
+def restored(name, values):
+    """The experiment `name` with {setting: value} as `changed` gave it, and as JSON keeps it: lists for tuples. What was checked on
+    its way in is not checked again."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    schedules = tuple((key, values.pop(key)) for key in SCHEDULES if key in values)
+    return unchecked(named(name), **values, schedules=schedules)
+
+
 def reset(chosen, keys):
     """`chosen` with the settings `keys` as the experiment of its name has them; see `unchecked`."""
     default = named(chosen.name)

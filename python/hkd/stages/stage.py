@@ -117,7 +117,7 @@ class Stage:
         # A stage that no teacher has a part in is the same whichever teacher the experiment has.
         names = [e.pair if self.taught else e.student.name, e.tag, e.student_tag if self.trains_student else ""]
         names += [self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
-        names += [self.part.name] if self.kind != "dynamic" else []
+        names += [self.part.name] if self.declared.named else []
         return "-".join(dict.fromkeys(filter(None, names)))
 
     @property

@@ -1,7 +1,6 @@
 """From a stage that was asked for to a stage that is trained: the data set, the plan, each stage in its own process."""
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -9,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hkd.base import signals
@@ -22,8 +21,8 @@ from hkd.paper import contents, datasets, experiments
 from hkd.paper.settings import setting_text
 from hkd.stages import committed, records, snapshots
 from hkd.stages.stage import lineage
-from hkd.training import hint_dynamic
-from hkd.training.job import Job
+from hkd.training import beside
+from hkd.training.job import How, Job
 
 FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
 
@@ -62,8 +61,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     for needed in lineage(stage):  # what cannot be is said before any is trained
         needed.files("STAGE", "DATA", needed.experiment.facts.test_images)
     print_plan(stage, options, folders, manifests)
-    if stage.kind == "dynamic":
-        hint_dynamic.check(stage, options.engine, options.device.gpus)
+    beside.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
         parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
         if len(options.device.gpus) > 1:
@@ -144,8 +142,7 @@ def check_data(stage, manifest):
         raise UserError(
             f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}"
         )
-    if stage.kind == "dynamic":
-        hint_dynamic.check_data(stage, manifest)
+    beside.check_data(stage, manifest)
 
 
 def digest(stage, options, manifests):
@@ -208,36 +205,27 @@ def build_data(stage, folder):
 def spawn(stage, options, data_folder, made_from, prepare_only=False):
     """Trains one stage, whose digest is `made_from`, in a process of its own and returns its exit code, having said in one line what
     went wrong."""
-    job = Job(
-        experiment=stage.experiment.name,
-        changes=tuple(stage_changes(stage)),
-        method=stage.method,
-        part_index=stage.part_index,
-        net=stage.net,
-        scale=stage.scale,
-        seed=stage.seed,
+    how = How(
         runs=str(Path(options.runs).absolute()),
         data=str(Path(data_folder).absolute()),
-        gpus=options.device.gpus,
-        threads=options.device.threads,
-        why=options.device.why,
+        device=options.device,
         engine=options.engine,
         precision=options.precision,
-        verbose=options.verbose,
         snapshot_seconds=options.snapshot_seconds,
-        parent=os.getpid(),
-        prepare_only=prepare_only,
-        wait=options.wait,
-        digest=made_from,
+        verbose=options.verbose,
         memo=options.memo,
+        wait=options.wait,
+        prepare_only=prepare_only,
     )
+    job = Job(stage, how, os.getpid(), made_from)
     # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
     path = {"PYTHONPATH": str(PACKAGE_FOLDER), "PYTHONSAFEPATH": "1"}
     environment = choice.environment(options.engine, options.device.threads) | path
     jobs = [job]
-    if len(job.gpus) > 1:
+    gpus = options.device.gpus
+    if len(gpus) > 1:
         place = parallel.meeting_place(stage.folder(options.runs))
-        jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(job.gpus))]
+        jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(gpus))]
     # A process group of its own: a terminal's Ctrl-C and its end then come to this process alone, as `kill` and `docker
     # stop` do, and are passed on once; the child takes a second signal as an order to leave at once.
     children = [
@@ -261,7 +249,7 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
     try:
         for each, child in zip(jobs, children, strict=True):
             with contextlib.suppress(BrokenPipeError):  # it has ended already, and its exit code says why
-                child.stdin.write(json.dumps(asdict(each)))
+                child.stdin.write(each.as_json())
                 child.stdin.close()
         rank, code = parallel.supervise(children)
     finally:
@@ -285,10 +273,6 @@ def idle_changes(stages):
     reached = {key for stage in stages for needed in lineage(stage) for key in needed.changes}
     changed = {key: value for stage in stages for key, value in experiments.changed(stage.experiment).items()}
     return [setting_text(key, value) for key, value in changed.items() if key not in reached]
-
-
-def stage_changes(stage):
-    return [setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
 
 
 def last_words(log, process, number):

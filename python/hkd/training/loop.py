@@ -21,7 +21,7 @@ from hkd.networks import solvers
 from hkd.paper import stated
 from hkd.stages import answers, finals, records
 from hkd.stages.snapshots import STATE, WEIGHTS, Snapshots
-from hkd.training.hint_dynamic.session import Session
+from hkd.training.beside import session
 from hkd.training.record import record_of
 
 NEVER = 2**31 - 1
@@ -54,16 +54,16 @@ def build_solver(folder, job):
     own = solvers.parse((folder / "solver.prototxt").read_text())
     own.display, own.snapshot, own.test_interval = 0, 0, NEVER
     own.snapshot_prefix = str(Snapshots.prefix_in(folder / "snapshots"))
-    own.solver_mode = own.CPU if job.device.gpu is None else own.GPU
+    own.solver_mode = own.CPU if job.how.device.gpu is None else own.GPU
     path, share = folder / f".driver_solver-{job.rank}.prototxt", None
     if job.meeting:
-        share = parallel.share_of(own.net, job.rank, len(job.gpus))
+        share = parallel.share_of(own.net, job.rank, len(job.how.device.gpus))
         own.net = str(share)
         if job.rank:  # tests are rank 0's
             own.ClearField("test_iter")
             own.ClearField("test_interval")
     write_whole(path, solvers.text(own, ["The driver's own copy of solver.prototxt."]))
-    solver = choice.get_solver(job.engine, path, job.device, job.precision, job.rank)
+    solver = choice.get_solver(job.how.engine, path, job.how.device, job.how.precision, job.rank)
     for written in filter(None, (path, share)):
         written.unlink()
     solver.net.copy_from(str(folder / "init.caffemodel"))
@@ -89,10 +89,9 @@ class Training:
         self.log_path = folder / records.LOG
         self.sums, self.count = {}, 0  # losses since the last line of the log
         self.seconds, self.sessions = 0.0, 1
-        self.engine = choice.label(job.engine, job.precision, len(job.gpus))
+        self.engine = choice.label(job.how.engine, job.how.precision, len(job.how.device.gpus))
         self.engines = []  # of earlier sessions
         self.answered_before = (0, 0)  # in earlier sessions, as Solver.answered
-        self.dynamic = None  # beside the loop of hint-dynamic KD
         self.answers = answers.Answers()  # of the last test
 
     def run(self):
@@ -112,7 +111,7 @@ class Training:
                 self._step()
                 self._log_if_due()
                 self._test_if_due()
-                if time.monotonic() - last_snapshot >= self.job.snapshot_seconds:
+                if time.monotonic() - last_snapshot >= self.job.how.snapshot_seconds:
                     self._snapshot()
                     last_snapshot = time.monotonic()
             if self.stop.number:
@@ -126,21 +125,19 @@ class Training:
         self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
         self.losses = [name for name, weight in self.weights.items() if weight]
         teacher = self.stage.parents.get("teacher")
-        if self.job.engine == "torch" and self.job.memo and teacher:
+        if self.job.how.engine == "torch" and self.job.how.memo and teacher:
             say = lambda line: print(f"  {line}", flush=True)  # noqa: E731
-            self.solver.keep_answers(teacher.folder(self.job.runs), self.manifest.pixels, say)
-        if self.stage.kind == "dynamic":
-            self.dynamic = Session(self.stage, self.solver.net, self.snapshots.folder, self.manifest, self.job.engine)
+            self.solver.keep_answers(teacher.folder(self.job.how.runs), self.manifest.pixels, say)
+        train, folder = self.solver.net, self.snapshots.folder
+        self.beside = session(self.stage, train, folder, self.manifest, self.job.how.engine)
 
     def _resume(self):
         """Goes on from the newest snapshot, and returns it: None at the beginning."""
-        beside = self.dynamic.names if self.dynamic else ()
-        found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True), beside)
+        found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True), self.beside.names)
         self.tested = None
         if found is None:
             self.log_path.unlink(missing_ok=True)
-            if self.dynamic:
-                self.dynamic.begin()
+            self.beside.begin()
             return None
         snapshot, note = found
         self.snapshots.restore(snapshot, self.solver)
@@ -158,11 +155,8 @@ class Training:
         write_whole(self.log_path, "".join(json.dumps(line) + "\n" for line in kept))
         self.tested = max((line["iteration"] for line in kept if "test_loss" in line), default=None)
         print(f"  resumed at iteration {done:,} of {self.stage.iterations:,}", flush=True)
-        last = 0
-        if self.dynamic:
-            self.dynamic.resume(snapshot, done)
-            last = self.dynamic.last_data_layer
-        skip_data(self.solver, self._leave_untrained, last)
+        self.beside.resume(snapshot, done)
+        skip_data(self.solver, self._leave_untrained, self.beside.last_data_layer)
         return snapshot
 
     def _leave_untrained(self):
@@ -179,8 +173,7 @@ class Training:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
-        if self.dynamic:
-            self.dynamic.after_iteration(self.solver.iter, self._lr())
+        self.beside.after_iteration(self.solver.iter, self._lr())
         self.progress.advance(self._total(values))
 
     def _check_finite(self, losses):
@@ -198,8 +191,7 @@ class Training:
         means = {name: total / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         parts = means if len(means) > 1 else {}
-        if self.dynamic:
-            parts |= self.dynamic.log()
+        parts |= self.beside.log()
         self._log({"iteration": done, "lr": self._lr(), "loss": self._total(means), **parts})
 
     def _test_if_due(self):
@@ -264,7 +256,7 @@ class Training:
                 "engines": self.all_engines(),
                 "answered": self.answered(),
             },
-            self.dynamic.files() if self.dynamic else {},
+            self.beside.files(),
         )
 
     def all_engines(self):
@@ -273,7 +265,7 @@ class Training:
 
     def answered(self):
         """(images that a teacher whose answers may be kept was asked for, those of them whose answer was kept)."""
-        now = self.solver.answered if self.job.engine == "torch" else (0, 0)
+        now = self.solver.answered if self.job.how.engine == "torch" else (0, 0)
         return [sum(pair) for pair in zip(self.answered_before, now, strict=True)]
 
     def _leave(self):
@@ -291,8 +283,8 @@ class Training:
         weights = finals.weights((snapshot / WEIGHTS).read_bytes(), self.stage.experiment.dataset)
         write_whole(self.folder / records.FINAL, weights)
         write_whole(self.folder / records.FINAL_STATE, finals.state((snapshot / STATE).read_bytes()))
-        if self.dynamic and self.dynamic.keeps_history:
-            write_whole(self.folder / records.HISTORY, (snapshot / records.HISTORY).read_bytes())
+        for name in self.beside.kept:
+            write_whole(self.folder / name, (snapshot / name).read_bytes())
         asked, kept = self.answered()
         if asked:
             self.progress.say(f"teacher: {kept / asked:.1%} of {asked:,} answers were kept ones")

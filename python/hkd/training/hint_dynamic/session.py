@@ -79,9 +79,14 @@ class Session:
         return self.gradient(lr, *self.meta_images.batch(self.experiment.dynamic_batch, iteration))
 
     @property
+    def kept(self):
+        """The files that stay when the stage has ended."""
+        return [HISTORY] if self.keeps_history else []
+
+    @property
     def names(self):
         """Those of `files`."""
-        return [*([HISTORY] if self.keeps_history else []), STATE]
+        return [*self.kept, STATE]
 
     def files(self):
         """{name: bytes} for a snapshot."""
