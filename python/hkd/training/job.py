@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from hkd.base import signals
 
@@ -62,9 +62,9 @@ class Job:
     meeting: str | None = None
 
     def as_json(self):
-        stage = {**vars(self.stage), "experiment": self.stage.experiment.name}
-        stage["settings"] = experiments.changed(self.stage.experiment)
-        return json.dumps({**vars(self), "stage": stage, "how": asdict(self.how)})
+        experiment = self.stage.experiment
+        stage = {**_fields(self.stage), "experiment": experiment.name, "settings": experiments.changed(experiment)}
+        return json.dumps({**_fields(self), "stage": stage, "how": asdict(self.how)})
 
     @classmethod
     def read(cls, text):
@@ -73,6 +73,11 @@ class Job:
         stage["experiment"] = experiments.restored(stage["experiment"], stage.pop("settings"))
         gpus, threads, why = how.pop("device").values()
         return cls(Stage(**stage), How(**how, device=devices.Device(tuple(gpus), threads, why)), **given)
+
+
+def _fields(record):
+    """{field: value} of a dataclass, its records left as they are."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def main():
