@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.base.cli import Parser, UserError, default_folder, named, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -127,7 +127,6 @@ def main():
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument(
         "--out",
-        type=named,
         default=default_folder("data") / "downloads",
         help="default: downloads in $HKD_DATA, else in data",
     )

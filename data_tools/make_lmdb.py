@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.base.cli import Parser, UserError, default_folder, named, require_writable, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, require_writable, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -268,11 +268,10 @@ def main():
     parser.add_argument("--dataset", required=True, metavar="{" + ",".join(DATASETS) + "}")
     parser.add_argument(
         "--source",
-        type=named,
         help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: the archive in the data folder, else "
         "a download",
     )
-    parser.add_argument("--out", type=named, help="default: NAME in $HKD_DATA, else in data")
+    parser.add_argument("--out", help="default: NAME in $HKD_DATA, else in data")
     parser.add_argument(
         "--pad",
         type=int,

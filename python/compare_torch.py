@@ -76,7 +76,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as scratch:
         beside = None
-        if stage.kind == "dynamic":
+        if stage.declared.beside:
             hint_dynamic.check_data(stage, manifest)
             beside = hint_dynamic.beside(stage, manifest, Path(scratch))
         found = parity.compare(stage, folder, manifest, options.iterations, options.weights, beside)

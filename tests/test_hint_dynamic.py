@@ -33,8 +33,7 @@ from hkd.training import hint_dynamic
 from hkd.training.hint_dynamic.gradient import MetaGradient
 from hkd.training.hint_dynamic.images import MetaImages
 from hkd.training.hint_dynamic.optimizer import Optimizer
-from test_data_layer import data_net
-from test_losses import build, central_differences, softmax, total
+from nets import build, central_differences, data_net, softmax, total
 
 RUN, TOOL = "python/run_stage.py", "data_tools/make_lmdb.py"
 CONTROLS = ("hint-dynamic-no-ensemble", "hint-dynamic-global", "hint-dynamic-random", "hint-dynamic-equal")

@@ -15,8 +15,7 @@ import pytest
 from conftest import ROOT, command, one_line, write_fashion
 from hkd.base.cli import UserError
 from hkd.paper import datasets
-from test_data_layer import read_lmdb
-from test_make_lmdb import TOOL, build, manifest
+from lmdbs import TOOL, build, manifest, read_lmdb
 
 KEPT = ("train_lmdb/data.mdb", "test_lmdb/data.mdb", "mean_train.binaryproto", "mean_test.binaryproto")
 INDEX = "train_index_lmdb/data.mdb"

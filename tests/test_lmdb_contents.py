@@ -15,7 +15,7 @@ from caffe.proto import caffe_pb2
 from conftest import ROOT, command, namespace, one_line
 from hkd.base.cli import UserError
 from hkd.paper import contents, datasets
-from test_make_lmdb import TOOL, manifest
+from lmdbs import TOOL, manifest
 
 FACTS = datasets.dataset("cifar10")
 STAGE = ("--experiment", "cifar10-r14-r8", "--stage", "baseline", "--scale", "0.00003", "--set", "batch=16", "--cpu")

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import multiprocessing
 import os
 import resource
@@ -23,30 +22,11 @@ import archives
 import building
 from conftest import FASHION, ROOT, command, official, one_line, read_idx, write_cifar, write_fashion, write_idx
 from hkd.base.cli import UserError
-from test_data_layer import read_lmdb
-
-TOOL = "data_tools/make_lmdb.py"
-
-
-def build(dataset, source, out, *more, **options):
-    return command(TOOL, "--dataset", dataset, "--source", source, "--out", out, *more, **options)
-
-
-def nothing_left(out):
-    return not out.exists() and nothing_beside(out)
-
-
-def nothing_beside(out):
-    """Neither a lock nor a folder that a build writes in."""
-    return not list(out.parent.glob(f".{out.name}*"))
+from lmdbs import TOOL, build, cut, manifest, nothing_beside, nothing_left, read_lmdb, read_mean
 
 
 def partials(out):
     return list(out.parent.glob(f".{out.name}.*.partial"))
-
-
-def manifest(out):
-    return json.loads((out / "manifest.json").read_text())
 
 
 def cifar100(folder, train=50, test=20):
@@ -85,7 +65,6 @@ def test_the_real_cifar10_archive(tmp_path):
     )
     assert written["pixels_sha256"].startswith("7dcbc9b98668")
     # He et al.'s mean of CIFAR-10 is known: about 125.3, 123.0, 113.9 in red, green, blue.
-    from test_data_layer import read_mean
 
     np.testing.assert_allclose(
         read_mean(tmp_path / "c/mean_test.binaryproto").mean(axis=(1, 2)), [125.3, 123.0, 113.9], atol=0.1
@@ -162,10 +141,6 @@ def test_building_twice_builds_once_and_never_overwrites(colour_source, tmp_path
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
-
-
-def cut(path, size):
-    path.write_bytes(path.read_bytes()[:size])
 
 
 def flip(path, at):

@@ -13,7 +13,7 @@ from conftest import command, few_of_tiny_imagenet, official, write_svhn, write_
 from hkd.networks import deploy, prototxt
 from hkd.paper import datasets, experiments, methods
 from hkd.stages.stage import lineage, planned
-from test_fsp import weights
+from nets import weights
 
 RUN = "python/run_stage.py"
 NAMES = {"svhn": "svhn-r14-r8", "tiny-imagenet": "tiny-imagenet-r14-r8"}

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
 import svhn
-from conftest import ROOT, official, one_line, write_svhn
+from conftest import FASHION, ROOT, official, one_line, write_svhn
 from hkd.base.cli import UserError
 from hkd.paper import datasets
-from test_data_layer import read_lmdb, read_mean
-from test_make_lmdb import FASHION, TOOL, build, cut, manifest, nothing_left
+from lmdbs import TOOL, build, cut, manifest, nothing_left, read_lmdb, read_mean
 
 FACTS = datasets.dataset("svhn")
 

@@ -20,8 +20,7 @@ import tiny_imagenet
 from conftest import ROOT, jpeg, official, one_line, tiny_imagenet_files, write_zip
 from hkd.base.cli import UserError
 from hkd.paper.datasets import dataset
-from test_data_layer import read_lmdb, read_mean
-from test_make_lmdb import TOOL, build, cut, manifest, nothing_left
+from lmdbs import TOOL, build, cut, manifest, nothing_left, read_lmdb, read_mean
 
 FACTS = dataset("tiny-imagenet")
 FILES = tiny_imagenet_files()

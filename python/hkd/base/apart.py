@@ -7,9 +7,8 @@ import resource
 import signal
 from contextlib import contextmanager
 
+from hkd.base import signals
 from hkd.base.cli import USER_ERROR, UserError
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Crashed(Exception):
@@ -23,9 +22,9 @@ def apart(work, *arguments):
     with open(os.memfd_create(work.__name__), "w+b", buffering=0) as result:  # noqa: PTH123 (a descriptor)
         process = multiprocessing.get_context("fork").Process(target=_work, args=(work, result, arguments), daemon=True)
         # Python drops the exception of a signal that comes as it forks.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP)
         process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP)
         process.join()
         result.seek(0)
         if process.exitcode == USER_ERROR:
@@ -39,8 +38,10 @@ def apart(work, *arguments):
 
 def _work(work, result, arguments):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to answer; it ends this process with its own
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP)
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     code, said = 0, ""

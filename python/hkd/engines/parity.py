@@ -34,6 +34,7 @@ class Difference:
 
     @property
     def passes(self):
+        """Whether the largest difference is within the tolerance."""
         return self.relative <= TOLERANCES[self.part]
 
 
@@ -244,6 +245,7 @@ def markdown(stage, found):
 
 
 def as_json(stage, found):
+    """What compare_torch.py --json prints: the stage and each Difference."""
     whole = {
         "stage": stage.name,
         "tolerances": TOLERANCES,

@@ -83,5 +83,6 @@ KIND = Kind(
     ],
     beside="dynamic_",
     taught=True,
+    named=False,
     indexed=True,
 )

@@ -42,6 +42,7 @@ class Kind:
     taught:       whether a teacher is in its network.
     classifies:   whether the learner in it has its fully connected layer.
     grows:        whether the learner is cut and classifies all the same, so that its fully connected layer is its own.
+    named:        whether a stage's name says its kind, beside its method's.
     indexed:      whether it reads the index of its training images (data_tools/index_lmdb.py).
     """
 
@@ -56,4 +57,5 @@ class Kind:
     taught: bool = False
     classifies: bool = True
     grows: bool = False
+    named: bool = True
     indexed: bool = False

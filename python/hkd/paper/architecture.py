@@ -30,6 +30,7 @@ class Architecture:
 
     @property
     def widths(self):
+        """Channels of stacks 1, 2 and 3."""
         return (self.width, 2 * self.width, 4 * self.width)
 
     @property
@@ -43,6 +44,7 @@ class Architecture:
 
     @property
     def name(self):
+        """r26, or r26w64 where the first stack has not 16 channels."""
         return f"r{self.depth}" + (f"w{self.width}" if self.width != stated.STACK_WIDTHS[0] else "")
 
 

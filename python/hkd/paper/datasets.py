@@ -50,6 +50,7 @@ DATASETS = {
 
 
 def dataset(name):
+    """The Dataset of that name. Raises UserError, with the nearest name, for an unknown one."""
     if name not in DATASETS:
         raise did_you_mean(name, DATASETS, "data set")
     return DATASETS[name]

@@ -18,6 +18,9 @@ from hkd.paper.settings import HINTS, checked, read, setting
 
 @dataclass(frozen=True)
 class Experiment:
+    """A teacher, a student, a data set and every setting, as one record; those made by `setting` can be changed by --set. Raises
+    UserError where settings contradict each other."""
+
     name: str
     reported_in: str  # the paper's table or figure
     dataset: str
@@ -125,6 +128,7 @@ class Experiment:
 
     @property
     def facts(self):
+        """What is known of its data set: datasets.Dataset."""
         return datasets.dataset(self.dataset)
 
     @property
@@ -134,6 +138,7 @@ class Experiment:
 
     @property
     def mirrors(self):
+        """Whether training images are mirrored at random."""
         return self.augment and self.mirror
 
     @property
@@ -353,6 +358,14 @@ def changed(chosen):
     default = named(chosen.name)
     fields = [k for k in settings() if k not in SCHEDULES]
     return {k: getattr(chosen, k) for k in fields if getattr(chosen, k) != getattr(default, k)} | dict(chosen.schedules)
+
+
+def restored(name, values):
+    """The experiment `name` with {setting: value} as `changed` gave it, and as JSON keeps it: lists for tuples. What was checked on
+    its way in is not checked again."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    schedules = tuple((key, values.pop(key)) for key in SCHEDULES if key in values)
+    return unchecked(named(name), **values, schedules=schedules)
 
 
 def reset(chosen, keys):

@@ -49,6 +49,7 @@ class Part:
 
     @property
     def name(self):
+        """hint2, or kd where there is one of its kind only."""
         return f"{self.kind}{self.step}" if self.step else self.kind
 
     @property

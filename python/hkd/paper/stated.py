@@ -30,6 +30,7 @@ class Schedule:
 
 
 def scaled(count, scale):
+    """A count of iterations times the scale, rounded, at least 1."""
     return max(1, round(count * scale))
 
 

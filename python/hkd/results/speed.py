@@ -29,7 +29,7 @@ def of(stages, engine, precision, jobs, say):
     """
     found, kinds = {}, {}
     for stage in stages:
-        like = planned(stage.experiment, "kd", "kd") if stage.kind == "dynamic" else stage
+        like = planned(stage.experiment, "kd", "kd") if stage.declared.beside else stage
         kinds.setdefault(_kind(like), []).append((stage, like))
     for number, same in enumerate(kinds.values(), 1):
         like = same[0][1]

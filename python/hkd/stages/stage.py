@@ -47,6 +47,7 @@ class Stage:
 
     @property
     def part(self):
+        """The methods.Part that it is, TEACHER for the teacher."""
         return TEACHER if self.part_index < 0 else METHODS[self.method][self.part_index]
 
     @property
@@ -116,7 +117,7 @@ class Stage:
         # A stage that no teacher has a part in is the same whichever teacher the experiment has.
         names = [e.pair if self.taught else e.student.name, e.tag, e.student_tag if self.trains_student else ""]
         names += [self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
-        names += [self.part.name] if self.kind != "dynamic" else []
+        names += [self.part.name] if self.declared.named else []
         return "-".join(dict.fromkeys(filter(None, names)))
 
     @property
@@ -137,6 +138,7 @@ class Stage:
         return group(self.experiment.dataset, self.scale, self.seed)
 
     def folder(self, runs):
+        """Where it lies under a runs folder."""
         return Path(runs) / self.group / self.name
 
     @property
@@ -170,6 +172,7 @@ class Stage:
 
     @property
     def iterations(self):
+        """How many it trains for, as scaled."""
         return self.schedule.max_iter
 
     @property

@@ -35,6 +35,7 @@ class Report:
     fresh: dict = field(default_factory=dict)
 
     def lines(self):
+        """What became of each blob, a line each: the content of init.txt."""
         for name, (source, shapes) in self.copied.items():
             yield f"copied   {name}  {_shapes(shapes)}  from {source}"
         for name, (source, shapes) in self.dropped.items():
@@ -43,6 +44,7 @@ class Report:
             yield f"filler   {name}  {_shapes(shapes)}"
 
     def summary(self):
+        """The same in one line, as counts."""
         return f"{len(self.copied)} layers copied, {len(self.dropped)} dropped, {len(self.fresh)} left to their fillers"
 
 
