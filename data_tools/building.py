@@ -21,7 +21,8 @@ def only_builder(out):
     """Waits until no other process builds `out`, and gives the path of a folder to build it in, which nobody else has. That
     folder and the lock are gone afterwards, and what killed builds of `out` left too."""
     with _lock(out.with_name(f".{out.name}.lock")):
-        for left in out.parent.glob(f".{escape(out.name)}.*.partial"):
+        # The eight digits: a folder called as this one, with a dot and more, has builds of its own.
+        for left in out.parent.glob(f".{escape(out.name)}.{'[0-9a-f]' * 8}.partial"):
             shutil.rmtree(left, ignore_errors=True)
         partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
         try:

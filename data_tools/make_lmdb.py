@@ -290,6 +290,8 @@ def main():
         raise UserError(f"--seed {options.seed}: expected 0 or more")
     facts = dataset(options.dataset)
     if options.check:
+        if options.source or options.index or options.trust or options.pad is not None:
+            raise UserError("--check builds nothing: give it --dataset and --out alone")
         manifest = check(facts, options.out)
     else:
         manifest = make_lmdb(

@@ -234,6 +234,7 @@ def test_a_digest_that_was_not_measured_is_not_printed(copy):
 
 def test_check_builds_nothing(tmp_path):
     one_line(check(tmp_path / "none"), f"no CIFAR-10 in {tmp_path}/none", "--out", "--check")
+    one_line(command(TOOL, "--dataset", "cifar10", "--check", "--source", tmp_path), "--check builds nothing", "alone")
     assert not list(tmp_path.iterdir())
 
 

@@ -584,6 +584,19 @@ def test_many_builders_of_one_folder_come_one_after_another(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
+def test_what_killed_builds_left_goes_and_nothing_else(tmp_path):
+    for name in (".out.0123abcd.partial", ".out.v2.0123abcd.partial", ".other.0123abcd.partial", "out.partial"):
+        (tmp_path / name / "train_lmdb").mkdir(parents=True)
+    (tmp_path / ".out.lock").touch()
+    with building.only_builder(tmp_path / "out"):
+        assert (tmp_path / ".out.lock").exists() and not (tmp_path / ".out.0123abcd.partial").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".out.v2.0123abcd.partial",
+        ".other.0123abcd.partial",
+        "out.partial",
+    }
+
+
 def test_a_build_whose_lock_another_did_not_see_leaves_the_others_folder(tmp_path):
     """As of two nodes, where a file system keeps its locks to itself."""
     out = tmp_path / "out"
