@@ -60,6 +60,8 @@ def test_a_stage_command(line):
 def test_the_data_command_and_the_tables_command(tmp_path):
     assert "python data_tools/make_lmdb.py --dataset fashion-mnist" in COMMANDS
     command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--out", tmp_path / "f", check=0)
+    assert "python data_tools/make_lmdb.py --dataset fashion-mnist --check" in COMMANDS
+    command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--check", "--out", tmp_path / "f", check=0)
     line = next(c for c in COMMANDS if "make_tables.py --experiment" in c)
     done = command("python/make_tables.py", *shlex.split(line)[2:], "--runs", tmp_path, "--out", tmp_path)
     assert done.returncode == 2 and "no finished stage of fashion-mnist-r14-r8" in done.stderr
