@@ -10,6 +10,7 @@ python python/make_tables.py --measured results/measured               what is k
 python python/make_tables.py fashion-mnist-r14-r8-weights              hint-dynamic KD's weights over its iterations
 """
 
+import argparse
 import math
 import os
 import sys
@@ -25,48 +26,63 @@ from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import experiments
 from hkd.results import claims, collected, cost, figures, report, speed, tables
-from hkd.results.runs import Choice, Runs
+from hkd.results.runs import Choice, Runs, View
+from hkd.results.sheet import markdown
 from hkd.results.targets import TARGETS, WEIGHTS
 
 OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
 NAMES = (*TARGETS, "claims", "report", *OF_EXPERIMENTS)
 
 
+DEFAULTS = {
+    "names": [],
+    "runs": default_folder("runs"),
+    "out": default_folder("results"),
+    "rate": 10.0,
+    "jobs": 1,
+    "nets": tables.NETS,
+    **dict.fromkeys(
+        ("experiment", "measured", "collect", "check", "cost", "measure", "scale", "seed", "engine", "set")
+    ),
+}
+CHOICE = ("scale", "seed", "engine", "set")
+MODES = {
+    "measured": ("collect", "engine"),
+    "check": ("runs", *CHOICE),
+    "cost": ("names", "scale", "nets", "rate", "measure", "jobs", "engine"),
+    "experiment": ("runs", "out", *CHOICE),
+    "": ("names", "runs", "out", *CHOICE),
+}
+"""What goes with --measured, --check, --cost, --experiment, and with none of them."""
+OF_MEASURE = ("jobs", "engine")
+
+
 def parser():
-    p = Parser(description="The paper's tables, figures and claims, and a report, from records alone.")
+    p = Parser(
+        description="The paper's tables, figures and claims, and a report, from records alone.",
+        argument_default=argparse.SUPPRESS,  # what was given is told from what was not
+    )
     p.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; default: all but the experiments'")
     p.add_argument("--experiment", help="the methods of one experiment side by side: comparison.md and accuracy.png")
     p.add_argument(
         "--measured",
         type=Path,
         metavar="FOLDER",
-        help="make everything in FOLDER from FOLDER/records, where --collect put them",
+        help="make everything in FOLDER from FOLDER/records, where --collect put them; --engine: the engine of its tables",
     )
     p.add_argument("--collect", type=Path, metavar="RUNS", help="of --measured: first copy the records of RUNS there")
     p.add_argument("--check", action="store_true", help="print the table of claims")
     p.add_argument("--cost", action="store_true", help="print what every target costs")
-    p.add_argument(
-        "--rate", type=float, default=10.0, metavar="IT/S", help="of --cost: iterations a second; default 10"
-    )
+    p.add_argument("--rate", type=float, metavar="IT/S", help="of --cost: iterations a second; default 10")
     p.add_argument(
         "--measure",
         action="store_true",
         help="of --cost: measure the rate of every kind of stage here, with --engine, a few seconds each",
     )
-    p.add_argument("--jobs", type=int, default=1, help="of --cost --measure: jobs of one thread at a time; default 1")
-    p.add_argument("--nets", type=int, default=tables.NETS, help="of --cost: nets of each method; default 3")
-    p.add_argument(
-        "--runs",
-        type=Path,
-        default=default_folder("runs"),
-        help="where the stages are kept; default $HKD_RUNS, else runs",
-    )
-    p.add_argument(
-        "--out",
-        type=Path,
-        default=default_folder("results"),
-        help="where to write; default $HKD_RESULTS, else results",
-    )
+    p.add_argument("--jobs", type=int, help="of --cost --measure: jobs of one thread at a time; default 1")
+    p.add_argument("--nets", type=int, help="of --cost: nets of each method; default 3")
+    p.add_argument("--runs", type=Path, help="where the stages are kept; default $HKD_RUNS, else runs")
+    p.add_argument("--out", type=Path, help="where to write; default $HKD_RESULTS, else results")
     p.add_argument("--scale", type=float, help="only runs of this scale; default: whatever is there, if it is one")
     p.add_argument("--seed", type=int, help="only runs of this seed")
     p.add_argument("--engine", help="only runs of this engine")
@@ -76,8 +92,39 @@ def parser():
     return p
 
 
+def read_options():
+    """The command line with its defaults. Raises UserError for arguments that do not go together: none is left unread."""
+    given = {key: value for key, value in vars(parser().parse_args()).items() if value not in ([], None)}
+    modes = [mode for mode in MODES if mode in given]
+    if len(modes) > 1:
+        raise UserError(f"--{modes[0]} and --{modes[1]} do not go together: give one of them")
+    mode = modes[0] if modes else ""
+    for key in given:
+        if key in ("runs", "out") and mode in ("check", "cost") and key not in MODES[mode]:
+            print(f"note: --{mode} does not use --{key}", file=sys.stderr)
+        elif key != mode and key not in MODES[mode]:
+            raise UserError(_stray(key, given[key], mode))
+    if mode == "cost":
+        for key in OF_MEASURE if "measure" not in given else ():
+            if key in given:
+                raise UserError(f"--{key} does not go with --cost alone: add --measure, or leave it out")
+        if "measure" in given and "rate" in given:
+            raise UserError("--rate does not go with --measure, which measures it: leave one of them out")
+    return argparse.Namespace(**DEFAULTS | given)
+
+
+def _stray(key, value, mode):
+    """The line for an argument that says nothing in a mode."""
+    word = value[0] if key == "names" else f"--{key}"
+    if not mode:
+        (owner,) = (owner for owner, keys in MODES.items() if key in keys)
+        return f"{word} is of --{owner}{' FOLDER' * (owner == 'measured')}: add that, or leave it out"
+    taken = ["NAME" if one == "names" else f"--{one}" for one in MODES[mode]]
+    return f"{word} does not go with --{mode}, which takes {', '.join(taken)}: leave it out"
+
+
 def main():
-    options = parser().parse_args()
+    options = read_options()
     for name in options.names:
         if name not in NAMES:
             raise did_you_mean(name, NAMES, "table or figure")
@@ -85,13 +132,12 @@ def main():
         return print_cost(options)
     if options.measured:
         return make_measured(options)
-    if options.collect:
-        raise UserError("--collect: say with --measured FOLDER where to")
     settings = None if options.set is None else tuple(options.set)
-    experiments.experiment(options.experiment or experiments.DEFAULT, settings or ())
+    name = experiments.DEFAULT if options.experiment is None else options.experiment
+    experiments.experiment(name, settings or ())
     runs = Runs(options.runs, Choice(options.scale, options.seed, options.engine, settings))
     if options.check:
-        print(claims.markdown(claims.check(runs)))
+        print(markdown(claims.sheet(claims.check([View(runs)]))))
         return 0
     if options.experiment:
         return print_comparison(options, runs)
@@ -108,21 +154,20 @@ def main():
 
 def made(name, runs):
     """{file name: content} of a table, a figure, an experiment's comparison, the claims or the report."""
+    views = [View(runs)]
     if name == "claims":
-        verdicts = claims.check(runs)
-        return {"claims.md": claims.markdown(verdicts), "claims.csv": claims.as_csv(verdicts)}
+        return collected.claimed(views)
     if name == "report":
-        return {"report.html": report.page(runs)}
+        return {"report.html": report.page(views)}
     if name in experiments.EXPERIMENTS:
-        found = tables.comparison(name, runs)
-        return {f"{name}.md": tables.comparison_markdown(name, found), f"{name}.csv": tables.as_csv(name, "Pc", found)}
-    return collected.rendered((TARGETS | WEIGHTS)[name], runs)
+        return collected.compared(name, views)
+    return collected.rendered((TARGETS | WEIGHTS)[name], views)
 
 
 def make_measured(options):
     if options.collect:
         print(f"{collected.collect(options.collect, options.measured)} records from {shown(options.collect)}")
-    files = collected.pages(options.measured, options.engine or collected.MAIN)
+    files = collected.pages(options.measured, options.engine)
     collected.write(options.measured, files)
     print(f"{len(files)} files in {shown(options.measured)}: {', '.join(files)}")
     return 0
@@ -136,11 +181,11 @@ def print_comparison(options, runs):
             f"no finished stage of {options.experiment}{chosen} in {options.runs}: see python python/run_stage.py --status "
             f"--runs {options.runs}"
         )
-    text = tables.comparison_markdown(options.experiment, found)
+    text = markdown(tables.comparison_sheet(options.experiment, found))
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
     table, picture = options.out / "comparison.md", options.out / "accuracy.png"
-    title = text.splitlines()[0].removeprefix("### ").replace(", every", "\nevery")
+    title = "\n".join(filter(None, tables.comparison_title(options.experiment, found)))
     write_whole(picture, figures.rendered(figures.accuracy_curves(title, found), "png"))
     write_whole(table, text)
     print(f"table: {shown(table)}   figure: {shown(picture)}")

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from conftest import command, snakemake
 from hkd.paper import experiments
 from hkd.results import claims, figures, tables, targets
-from hkd.results.runs import Runs
+from hkd.results.runs import Runs, View
 from hkd.stages import answers
 from hkd.stages.stage import planned
 
@@ -82,7 +82,7 @@ class TestTables:
         assert names == ["r26-teacher", "r26-teacher-net2", "r26-teacher-net3"]
         assert rows["fitnet"]["ensemble"] == "" and float(rows["fsp"]["paper_ensemble"]) == 93.26
         text = (tmp_path / "fsp-table1.md").read_text()
-        assert "against the proposed method, FSP." in text and "| 93.26 | " in text and "| 84,000 | 4 |" in text
+        assert "Against the proposed method, FSP:" in text and "| 93.26 | " in text and "| 84,000 | 4 |" in text
 
     def test_its_teacher_is_that_of_other_experiments_too(self, fast_runs, tmp_path):
         """Trained for an experiment whose students have another schedule, it has the settings of one that has not."""
@@ -110,7 +110,7 @@ class TestTables:
 
     def test_its_claims_and_the_report(self, fast_runs, tmp_path):
         runs = Runs(fast_runs)
-        verdicts = {v.claim.text: v for v in claims.check(runs) if v.claim.place == "fsp-table1"}
+        verdicts = {v.claim.text: v for v in claims.check([View(runs)]) if v.claim.place == "fsp-table1"}
         v = verdicts["Student*: FSP > teacher"]
         assert v.nets == (3, 3) and v.measured is not None and v.reported == pytest.approx(92.143 - 91.753, abs=1e-3)
         command("python/make_tables.py", "report", "--runs", fast_runs, "--out", tmp_path, check=0)

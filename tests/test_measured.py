@@ -1,6 +1,7 @@
 """The measured results kept with the project: made again from their records to the same bytes, and nothing left out, replaced
 or edited."""
 
+import csv
 import json
 import re
 import shutil
@@ -8,12 +9,33 @@ import shutil
 import pytest
 
 from conftest import ROOT, command, one_line
+from hkd.base.files import sha256
 from hkd.results.collected import KEPT
 from hkd.stages import records
 
 MAKE = "python/make_tables.py"
 MEASURED = ROOT / "results/measured"
-PAGE = (MEASURED / "README.md").read_text()
+PAGE = "README.md"
+"""What is written by hand beside the records."""
+
+
+def pages():
+    """What people read of the measured results: README's section, and the page beside the records."""
+    section = (ROOT / PAGE).read_text().partition("\n## What came out\n")[2].partition("\n## ")[0]
+    return f"{section}\n{(MEASURED / PAGE).read_text()}"
+
+
+def shown_tables():
+    """[(file, table)] of the tables that these pages show, each under a comment that names its file."""
+    return re.findall(r"<!-- (?:results/measured/)?([\w.-]+\.md) -->\n(\|.*?)\n(?!\|)", pages() + "\n\n", re.DOTALL)
+
+
+def tables_of(text):
+    """The tables of a page, without the rows of which nothing was run."""
+    found = [
+        [line for line in part.splitlines() if line.startswith("|")] for part in re.split(r"^### ", text, flags=re.M)
+    ]
+    return [[row for row in rows if "| not run |" not in row and not row.endswith(" | -" * 7 + " |")] for rows in found]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +62,10 @@ def collected(paper_runs, tmp_path_factory):
 def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):
     shutil.copytree(MEASURED / "records", tmp_path / "records")
     command(MAKE, "--measured", tmp_path, check=0)
-    made, kept = ({p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} for folder in (tmp_path, MEASURED))
+    made, kept = (
+        {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != PAGE}
+        for folder in (tmp_path, MEASURED)
+    )
     assert list(made) and sorted(made) == sorted(kept)
     assert [name for name in made if made[name] != kept[name]] == []
 
@@ -50,19 +75,18 @@ def test_only_records_and_logs_are_kept():
     assert names == set(KEPT)
 
 
-def test_the_tables_shown_in_the_readme_are_those_that_are_kept():
+def test_the_tables_shown_in_the_pages_are_those_that_are_kept():
     """Without the rows of which nothing was run."""
-    shown = re.findall(r"<!-- (results/measured/[\w.-]+) -->\n(.*?)\n\n", PAGE, re.DOTALL)
+    shown = shown_tables()
     assert len(shown) >= 5
     for name, table in shown:
-        rows = [line for line in (ROOT / name).read_text().splitlines() if line.startswith("|")]
-        run = [row for row in rows if "| not run |" not in row and not row.endswith(" | -" * 7 + " |")]
-        assert len(run) > 2 and table.splitlines() == run, name
+        kept = tables_of((MEASURED / name).read_text())
+        assert len(table.splitlines()) > 2 and table.splitlines() in kept, name
 
 
-def test_every_measured_number_in_the_readmes_words_is_in_a_table_that_is_kept():
-    kept = {n for path in MEASURED.glob("*.md") for n in re.findall(r"\d+\.\d+", path.read_text())}
-    words = [line for line in PAGE.splitlines() if not line.startswith(("|", "!["))]
+def test_every_measured_number_in_the_pages_words_is_in_a_table_that_is_kept():
+    kept = {n for path in MEASURED.glob("*.md") if path.name != PAGE for n in re.findall(r"\d+\.\d+", path.read_text())}
+    words = [line for line in pages().splitlines() if not line.startswith(("|", "!["))]
     said = re.findall(r"\d+\.\d+", " ".join(words))
     assert said and [n for n in said if n not in kept] == []
 
@@ -150,6 +174,177 @@ def test_the_two_readings_of_sl_resnet_stand_beside_each_other(collected, tmp_pa
     assert f"| fresh | {Pc:.2f}, " in fresh and f"| kept | {Pc + 1:.2f} |" in other
 
 
+# --- several lengths ----------------------------------------------------------------------------------------------------------
+
+
+SHORT = MEASURED / "records/torch/mnist/scale0.015625-seed1"
+
+
+def longer(runs, more, scale=1.0, seed=1, engine="torch-bf16", only=""):
+    """The kept records of MNIST's shortest runs as those of another length in the folder `runs`, with Pc higher by `more`; only: of
+    the stages with one of these words in their names."""
+    group = runs / "mnist" / f"{'full' if scale == 1 else f'scale{scale}'}-seed{seed}"
+    for path in sorted(SHORT.iterdir()):
+        if not any(word in path.name for word in only.split() or [""]) or "+" in path.name:
+            continue
+        shutil.copytree(path, group / path.name)
+        record = records.read_record(path)
+        Pc = record["Pc"] and {**record["Pc"], "last": record["Pc"]["last"] + more, "best": record["Pc"]["best"] + more}
+        records.write_record(group / path.name, {**record, "scale": scale, "seed": seed, "engine": engine, "Pc": Pc})
+    return runs
+
+
+@pytest.fixture
+def short(tmp_path):
+    """A folder of measured results with one length of MNIST alone."""
+    kept = tmp_path / "measured/records/torch/mnist" / SHORT.name
+    shutil.copytree(SHORT, kept)
+    return tmp_path / "measured"
+
+
+def rows_of(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_two_lengths_stand_beside_each_other_the_longest_first(short, tmp_path):
+    """Full-length runs of another engine, which come net by net, beside those of 1/64."""
+    first = longer(tmp_path / "first", 0.8, only="teacher kd-net1 kd-net2 baseline-net")
+    command(MAKE, "--measured", short, "--collect", first, check=0)
+    headings = re.findall("^### (.*)", (short / "table3.md").read_text(), re.M)
+    shorter = "every number of iterations x 0.015625, not comparable with the paper's"
+    assert headings == [f"Table 3. MNIST, 32 to 8 layers: {words}" for words in ("full length", shorter)]
+    full, scaled = re.split("^### ", (short / "table3.md").read_text(), flags=re.M)[1:]
+    assert "| Hint-KD+ | 0.60, 0.50, 0.61 | 0.570 | - |" in full and "Hint-KD+" not in scaled
+    assert "| KD without hints (engine torch-bf16) | 0.56, 0.57, 0.55 | 0.560 | 0.76, 0.89, - | " in full
+    assert (
+        "| KD without hints (scale 0.015625, engine torch) | 0.56, 0.57, 0.55 | 0.560 | 1.56, 1.69, 1.75 | " in scaled
+    )
+    scales = [row["scale"] for row in rows_of(short / "table3.csv")]
+    assert scales == ["1.0"] * 4 + ["", "1.0"] + ["0.015625"] * 5
+
+    # With every net, not stage 1 of SL-ResNet: the longest that allows a test is what a claim is decided by.
+    rest = longer(tmp_path / "rest", 0.8, only="teacher baseline-net r32-r8-kd-net hint-kd-net layerwise-kd-net")
+    command(MAKE, "--measured", short, "--collect", rest, check=0)
+    claimed = {(row["place"], row["claim"]): row for row in rows_of(short / "claims.csv")}
+    tested = {key: row["scale"] for key, row in claimed.items() if row["p"]}
+    assert tested["table3", "Hint-KD > KD without hints"] == "1"
+    assert tested["table4", "SL-ResNet with KD > SL-ResNet"] == "0.015625"
+    assert set(tested.values()) == {"1", "0.015625"}
+    assert (
+        f"{list(tested.values()).count('1')} at the paper's number of iterations" in (short / "claims.md").read_text()
+    )
+
+    page = (short / "report.html").read_text()
+    assert all(
+        f"<caption>Table 4. MNIST, 32 to 8 layers, with SL-ResNet: {words}" in page for words in ("full", "every")
+    )
+    assert "mnist-r32-r8-scale0.015625-seed1" in page and "full-seed1/r32-teacher" in page
+    assert "/full-seed1/" in (short / "runs.md").read_text()
+    before = {path.name: path.read_bytes() for path in short.iterdir() if path.is_file()}
+    command(MAKE, "--measured", short, "--collect", rest, check=0)
+    assert before == {path.name: path.read_bytes() for path in short.iterdir() if path.is_file()}
+
+
+def test_another_seed_is_another_length_and_a_control_in_another_engine_stands_beside(short, tmp_path):
+    runs = longer(tmp_path / "runs", 0.3, scale=0.125)
+    longer(runs, 0.4, scale=0.125, seed=2)
+    control = longer(tmp_path / "control", 0.5, scale=0.125, engine="torch", only="r32-r8-kd-net1")
+    for folder in (runs, control):
+        command(MAKE, "--measured", short, "--collect", folder, check=0)
+    found = rows_of(short / "table4.csv")
+    kd = [row for row in found if row["method"] == "kd"]
+    assert [(row["scale"], row["seed"], row["engine"]) for row in kd] == [
+        ("0.125", "1", "torch-bf16"),
+        ("0.125", "2", "torch-bf16"),
+        ("0.015625", "1", "torch"),
+    ]
+    assert "x 0.125, not comparable with the paper's, seed 2" in (short / "table4.md").read_text()
+    (line,) = [line for line in (short / "engines.md").read_text().splitlines() if line.startswith("| mnist-r32-r8")]
+    assert line.startswith("| mnist-r32-r8 | 0.125 | KD without hints | torch | 98.94 | torch-bf16 | 98.74, ")
+    # A person may ask for the other engine's tables.
+    command(MAKE, "--measured", short, "--engine", "torch", check=0)
+    kd = [row for row in rows_of(short / "table4.csv") if row["method"] == "kd"]
+    assert (kd[0]["scale"], kd[0]["engine"], kd[0]["n"]) == ("0.125", "torch", "1")
+
+
+def test_figures_of_other_lengths_are_named_by_them(collected, tmp_path):
+    """And what was drawn of a length that is gone goes too, but nothing that somebody else put there."""
+    folder = shutil.copytree(collected, tmp_path / "measured")
+    plain = folder / "records/caffe/cifar10/scale3e-05-seed1"
+    there = shutil.copytree(plain, plain.with_name("scale0.0001-seed1"))
+    for path in there.iterdir():
+        records.write_record(path, {**records.read_record(path), "scale": 0.0001})
+    others = {"README.md": "Mine.", "figure7-notes.svg": "<svg/>", "notes.md": "Mine."}
+    for name, text in others.items():
+        (folder / name).write_text(text)
+    command(MAKE, "--measured", folder, "--engine", "caffe", check=0)
+    names = {"figure7.svg", "figure7-scale3e-05-seed1.svg", "figure9.svg", "figure9-scale3e-05-seed1.svg"}
+    assert names <= {path.name for path in folder.iterdir()}
+    assert "scale 0.0001" in (folder / "figure7.svg").read_text()
+    shutil.rmtree(there)
+    command(MAKE, "--measured", folder, "--engine", "caffe", check=0)
+    assert not (folder / "figure7-scale3e-05-seed1.svg").exists()
+    assert {name: (folder / name).read_text() for name in others} == others
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_is_a_path_is_refused(short, tmp_path):
+    runs = longer(tmp_path / "runs", 0.1)
+    one = next(runs.glob("*/*/*"))
+    path = one / "record.json"
+    for engine in ("../../OUTSIDE", "/tmp/OUTSIDE", "torch\n", "theano", "torch+", "torch+../.."):
+        record = {**json.loads(path.read_text()), "engine": engine}
+        records.write_record(one, {key: value for key, value in record.items() if key != "sha256"})
+        one_line(command(MAKE, "--measured", short, "--collect", runs), path, "engine")
+        assert not list(short.glob("records/*/mnist/full-seed1"))  # nothing is copied where something is wrong
+        assert [path.name for path in tmp_path.iterdir() if "OUT" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"experiment": "mnist-r32-r9"}, "unknown experiment"),
+        ({"dataset": "mnist2", "scale": 1}, "renamed or copied"),
+        ({"stage": "../r32-teacher"}, "stage"),
+        ({"scale": 0.5}, "renamed or copied"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_a_record_that_says_it_belongs_elsewhere_is_refused(short, tmp_path, change, said):
+    runs = longer(tmp_path / "runs", 0.1, only="teacher")
+    (one,) = runs.glob("*/*/*")
+    records.write_record(one, {**records.read_record(one), **change})
+    one_line(command(MAKE, "--measured", short, "--collect", runs), one, said)
+    assert not list(short.glob("records/*/mnist/full-seed1"))
+
+
+def test_a_log_that_is_none_is_refused(short, tmp_path):
+    runs = longer(tmp_path / "runs", 0.1, only="teacher")
+    (one,) = runs.glob("*/*/*")
+    for text in (b'{"iteration": "x"}\n', b"\xff\n", b'{"iteration": 1, "loss": NaN}\n', b"[1]\n"):
+        (one / records.LOG).write_bytes(text)
+        record = records.read_record(one)
+        records.write_record(one, {**record, "digests": {**record["digests"], records.LOG: sha256(one / records.LOG)}})
+        one_line(command(MAKE, "--measured", short, "--collect", runs), one / records.LOG, "line 1")
+
+
+def test_what_a_record_says_opens_no_tag(short, tmp_path):
+    runs = longer(tmp_path / "runs", 0.1)
+    script = "<script>alert(1)</script>"
+    for one in runs.glob("*/*/*"):
+        record = records.read_record(one)
+        versions = {**record["versions"], "hkd-caffe": script, "torch": script}
+        records.write_record(one, {**record, "versions": versions, "hardware": f"{script} | x"})
+    command(MAKE, "--measured", short, "--collect", runs, check=0)
+    for path in short.glob("*.*"):
+        assert script not in path.read_text(), path
+    assert "&lt;script>alert(1)" in (short / "runs.md").read_text()
+    assert "&lt;script&gt;alert(1)" in (short / "report.html").read_text()
+
+
 def test_a_record_that_is_there_is_not_replaced(collected, tmp_path):
     folder = shutil.copytree(collected, tmp_path / "measured")
     runs = shutil.copytree(folder / "records/caffe", tmp_path / "runs")
@@ -174,7 +369,7 @@ def test_an_edited_number_is_refused(collected, tmp_path):
 
 
 def test_where_nothing_was_measured(tmp_path):
-    one_line(command(MAKE, "--measured", tmp_path, check=2), "records/torch")
+    one_line(command(MAKE, "--measured", tmp_path, check=2), "no record in", "--collect")
     (tmp_path / "runs").mkdir()
     one_line(command(MAKE, "--measured", tmp_path, "--collect", tmp_path / "runs", check=2), "no finished stage")
     one_line(command(MAKE, "--collect", tmp_path / "runs", check=2), "--measured")

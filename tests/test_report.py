@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, command
 from hkd.base.cli import UserError
 from hkd.paper import experiments
-from hkd.results import network_drawing, report, targets
+from hkd.results import network_drawing, targets
 from hkd.results.rows import TITLES
 from hkd.stages import committed
 from hkd.stages.stage import planned
@@ -151,8 +151,3 @@ def test_without_graphviz_it_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UserError, match="Debian package graphviz"):
         network_drawing.svg(stage.network("data", 10_000))
-
-
-def test_what_is_not_html_is_escaped():
-    rows = report._rows("### a <b>\n\n| x |\n|---|\n| 1 < 2 |\n\nbelow")
-    assert rows == {"title": "a <b>", "heads": ["x"], "rows": [["1 < 2"]], "below": "below"}

@@ -15,8 +15,9 @@ from scipy import stats
 from conftest import ROOT, command, one_line
 from hkd.networks import deploy, prototxt
 from hkd.paper import experiments, stated
-from hkd.results import claims, cost, figures, tables, targets
-from hkd.results.runs import Runs
+from hkd.results import claims, cost, figures, sheet, significance, tables, targets
+from hkd.results.claims import Outcome
+from hkd.results.runs import Runs, View
 from hkd.stages import records
 from hkd.stages.stage import planned
 
@@ -117,7 +118,9 @@ class TestTables:
         rows = list(csv.DictReader((paper_runs[0] / "out/table4.csv").open()))
         lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
         for line, row in zip(lines, rows, strict=True):
-            assert f"{float(row['mean_last']):.3f}" in line and "(scale 3e-05, batch=16)" in line
+            assert (
+                f"{float(row['mean_last']):.3f}" in line and "(scale 3e-05, batch=16, not the official images)" in line
+            )
         assert text.startswith("### Table 4. MNIST, 32 to 8 layers") and "| Pe (%) |" in text
         assert "Engine: caffe (BVLC/caffe@" in text and "Hardware: " in text
 
@@ -126,11 +129,35 @@ class TestTables:
         best, other = tables.proposed(found), next(x for x in found if x.row.method == "kd")
         expected = stats.ttest_ind(best.values(), other.values(), equal_var=False).pvalue
         assert tables.p_value(best, other) == pytest.approx(expected) and 0 < expected < 1
-        assert f"| {expected:.3f} |" in tables.markdown(targets.TARGETS["table4"], found)
+        assert f"| {expected:.3f} |" in sheet.markdown(tables.sheet(targets.TARGETS["table4"], found))
 
-    def test_no_p_value_is_said_to_be_0_or_1(self):
-        said = {0.0004: "< 0.001", 0.0006: "0.001", 0.05: "0.050", 0.9994: "0.999", 0.9996: "> 0.999", None: ""}
-        assert {p: tables.p_text(p) for p in said} == said
+    def test_nets_are_compared_one_by_one_and_p_is_corrected_for_the_table(self, paper_runs):
+        rows = list(csv.DictReader((paper_runs[0] / "out/table4.csv").open()))
+        best = next(row for row in rows if row["method"] == "layerwise")
+        others = [row for row in rows if row["method"] not in ("teacher", "layerwise")]
+        nets = ("net1_last", "net2_last", "net3_last")
+        for row in others:
+            apart = [float(row[net]) - float(best[net]) for net in nets]
+            assert float(row["less_proposed_mean"]) == pytest.approx(statistics.mean(apart)) and row["pairs"] == "3"
+            assert float(row["less_proposed_sd"]) == pytest.approx(statistics.stdev(apart))
+        ps = [float(row["p_welch"]) if row["p_welch"] else None for row in others]
+        corrected = [float(row["p_holm"]) if row["p_holm"] else None for row in others]
+        assert corrected == pytest.approx(significance.holm(ps)) and any(ps)
+        teacher = rows[0]
+        assert not (teacher["less_proposed_mean"] or teacher["p_holm"] or best["less_proposed_mean"] or best["p_holm"])
+        text = (paper_runs[0] / "out/table4.md").read_text()
+        assert "| less proposed, paired | p | p, Holm |" in text and "cannot give p below 0.125 one-sided" in text
+
+    def test_a_pair_is_two_nets_of_one_number(self, runs):
+        kd, hint = (
+            next(x for x in tables.lines(targets.TARGETS["table4"], runs) if x.row.method == m)
+            for m in ("kd", "hint-kd")
+        )
+        second = tables.Line(kd.row, (None, kd.runs[1], None), "Pe")
+        assert tables.paired(second, hint).n == 1 and tables.paired(second, hint).sd is None
+        assert tables.paired(second, hint).mean == kd.values()[1] - hint.values()[1]
+        teacher = tables.lines(targets.TARGETS["table4"], runs)[0]
+        assert tables.paired(teacher, hint) is None
 
     def test_no_p_value_without_spread_or_with_one_net(self, runs):
         kd = next(x for x in tables.lines(targets.TARGETS["table4"], runs) if x.row.method == "kd")
@@ -156,12 +183,35 @@ class TestTables:
         kd, sl = (next(x for x in found if x.row.method == method) for method in ("kd", "sl-resnet"))
         assert sl.repeated and not kd.repeated and tables.p_value(best, kd) is not None
         assert tables.p_value(best, sl) is None and tables.p_value(sl, kd) is None
-        text = tables.markdown(targets.TARGETS["table4"], found)
+        text = sheet.markdown(tables.sheet(targets.TARGETS["table4"], found))
         assert "SL-ResNet, SL-ResNet with KD: nets with the same weights" in text
 
+    def test_images_that_are_not_the_official_ones_are_marked_wherever_a_number_stands(self, runs, copy, tmp_path):
+        mark, lines = "not the official images", tables.lines(targets.TARGETS["table4"], runs)
+        assert all(mark in line.heading and mark in line.short_heading for line in lines)
+        assert mark in figures.draw(targets.TARGETS["figure7"], runs).axes[0].get_title()
+        command(MAKE, "report", "claims", "mnist-r32-r8", "--runs", copy, "--out", tmp_path, check=0)
+        page, claimed = ((tmp_path / name).read_text() for name in ("report.html", "claims.md"))
+        assert re.search(rf"<figcaption>Figure 7\.[^<]*{mark}", page) and re.search(
+            rf"<p class=.warning.>[^<]*{mark}", page
+        )
+        run = [line for line in claimed.splitlines() if line.startswith("| ") and "3e-05" in line]
+        assert run and all(mark in line for line in run)
+        rows = [line for line in (tmp_path / "mnist-r32-r8.md").read_text().splitlines() if line.startswith("| ")][2:]
+        assert rows and all(mark in line for line in rows)
+        # As the same runs on the published images would be:
+        for path in copy.glob("mnist/*/*"):
+            rewrite(path, official_data=True)
+        (line,) = (x for x in tables.lines(targets.TARGETS["table4"], Runs(copy)) if x.row.method == "kd")
+        assert line.heading == "KD without hints (scale 3e-05, batch=16)"
+        rewrite(stage(copy, "r32-teacher*"), official_data=False)  # a student of such a teacher is marked too
+        (line,) = (x for x in tables.lines(targets.TARGETS["table4"], Runs(copy)) if x.row.method == "kd")
+        assert mark in line.heading
+
     def test_what_was_not_run_is_a_dash(self, runs, tmp_path):
-        text = tables.markdown(targets.TARGETS["table2"], tables.lines(targets.TARGETS["table2"], runs))
-        assert text.count("| - | - | - | - | - |") == 6 and "Nothing of it was run." in text and "72.82" in text
+        found = tables.lines(targets.TARGETS["table2"], runs)
+        text = sheet.markdown(tables.sheet(targets.TARGETS["table2"], found))
+        assert text.count("| - | - | - | - | - | - | - |") == 6 and "Nothing of it was run." in text and "72.82" in text
 
     def test_the_same_records_make_the_same_bytes(self, paper_runs, tmp_path):
         for out in ("a", "b"):
@@ -177,7 +227,7 @@ class TestTables:
         (tmp_path / "runs").mkdir()
         command(MAKE, "table1", "figure5", "--runs", tmp_path / "runs", "--out", tmp_path, check=0)
         assert (
-            "| layer-wise hints, then KD | 91.66, 91.80, 91.64 | 91.70 | - | - | - | - | - |"
+            "| layer-wise hints, then KD | 91.66, 91.80, 91.64 | 91.70 | - | - | - | - | - | - | - |"
             in (tmp_path / "table1.md").read_text()
         )
 
@@ -219,8 +269,9 @@ class TestClaims:
         return next(v for v in found if v.claim.place + ": " + v.claim.text == text)
 
     def test_what_was_measured_is_signed_as_the_claim(self, runs):
-        found = claims.check(runs)
+        found = claims.check([View(runs)])
         v = self.verdict(found, "table4: SL-ResNet > Hint-KD")  # of errors: the smaller one is better
+        assert v.paired.mean == pytest.approx(v.measured) and v.paired.n == 3 and v.scales == (3e-05,)
         lines = {x.row.method: x for x in tables.lines(targets.TARGETS["table4"], runs)}
         sl, hint = lines["sl-resnet"].values(), lines["hint-kd"].values()
         assert v.measured == pytest.approx(statistics.mean(hint) - statistics.mean(sl))
@@ -240,15 +291,39 @@ class TestClaims:
         folder = runs.folder / "cifar10/scale3e-05-seed1"
         concurrent = records.read_log(folder / "r26-r8-concurrent-hint+batch=16")[-1]
         own = records.read_log(folder / "r26-r8-layerwise-hint2+batch=16")[-1]
-        (v,) = (v for v in claims.check(runs) if v.claim.pair == 2)
+        (v,) = (v for v in claims.check([View(runs)]) if v.claim.pair == 2)
         assert v.measured == pytest.approx(concurrent["test_hint2"] - own["test_loss"]) and v.p is None
 
     @pytest.mark.parametrize(
-        ("measured", "p", "words"),
-        [(None, None, "not run"), (0.5, 0.01, "holds"), (0.5, 0.3, "within the spread"), (0.5, None, "no test"), (-0.5, 0.9, "other one"), (0.0, None, "equal")],
-    )  # fmt: skip
-    def test_the_verdict(self, measured, p, words):
-        assert words in claims.Verdict(claims.CLAIMS[0], None, measured, (3, 3), p).words
+        ("measured", "p", "corrected", "outcome"),
+        [
+            (None, None, None, Outcome.NOT_RUN),
+            (0.5, 0.01, 0.04, Outcome.HOLDS),
+            (0.5, 0.01, 0.06, Outcome.BEFORE_CORRECTION),
+            (0.5, 0.3, 0.6, Outcome.WITHIN_SPREAD),
+            (0.5, None, None, Outcome.NO_TEST),
+            (-0.5, 0.9, 1.0, Outcome.OTHER_ORDER),
+            (0.0, None, None, Outcome.EQUAL),
+        ],
+    )
+    def test_the_outcome(self, measured, p, corrected, outcome):
+        assert claims.Verdict(claims.CLAIMS[0], None, measured, (3, 3), p, corrected).outcome is outcome
+
+    def test_the_claims_of_one_table_are_one_family_of_tests(self, runs):
+        found = claims.check([View(runs)])
+        for place in {v.claim.place for v in found}:
+            same = [v for v in found if v.claim.place == place]
+            assert [v.p_holm for v in same] == significance.holm([v.p for v in same]), place
+        tested = [v for v in found if v.p is not None]
+        assert tested and any(v.p_holm > v.p for v in tested)
+
+    def test_what_is_counted_below_is_what_stands_above(self, runs):
+        found = claims.check([View(runs)])
+        holds, run = (sum(f(v) for v in found) for f in (lambda v: v.outcome is Outcome.HOLDS, lambda v: v.run))
+        below = " ".join(claims.sheet(found).foot)
+        assert (
+            f"{len(found)} claims, {run} of them run, 0 at the paper's number" in below and f"; {holds} hold" in below
+        )
 
     def test_where_the_papers_own_numbers_say_otherwise_it_shows(self):
         """Table 1: KD without hints ends below the student alone in the paper too."""
@@ -260,7 +335,10 @@ class TestClaims:
         rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
         not_run = 4 + 1 + 3 + 4 + 2 + 14  # table 2, Hint-KD+ of table 3, table 6, figures 5 and 10, FSP's
         assert len(rows) == len(claims.CLAIMS) and sum("not run" in row for row in rows) == not_run
-        assert "scale 3e-05, batch=16" in done.stdout and "by chance" in done.stdout
+        assert (
+            "| 3e-05 | batch=16, not the official images |" in done.stdout
+            and "cannot give p below 0.125" in done.stdout
+        )
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------------
@@ -295,8 +373,8 @@ class TestRefused:
         assert self.make(copy, tmp_path, "table4", *chosen).returncode == 0
         text = (tmp_path / "out/table4.md").read_text()
         # What lambda_kd does not reach is the same run; what it reaches and was not run with it is a dash.
-        assert "| KD without hints (scale 3e-05, batch=16, lambda_kd=3) |" in text
-        assert "| student alone, 8 layers (scale 3e-05, batch=16) |" in text
+        assert "| KD without hints (scale 3e-05, batch=16, lambda_kd=3, not the official images) |" in text
+        assert "| student alone, 8 layers (scale 3e-05, batch=16, not the official images) |" in text
         assert "| Hint-KD | 0.52, 0.54, 0.62 | 0.560 | - | - |" in text
 
     def test_a_setting_that_does_not_reach_a_stage_is_no_difference(self, copy, tmp_path):
@@ -372,12 +450,31 @@ class TestRefused:
             (["--cost", "--rate", "0"], ["--rate 0.0"]),
             (["--cost", "--nets", "4"], ["--nets 4"]),
             (["--colour"], ["--colour"]),
+            (["--experiment", ""], ["unknown experiment ''"]),
+            (["--check", "--cost"], ["--check and --cost do not go together"]),
+            (["--check", "table1"], ["table1 does not go with --check", "--scale"]),
+            (["--check", "--nets", "2"], ["--nets does not go with --check"]),
+            (["--experiment", "cifar10-r14-r8", "table1"], ["table1 does not go with --experiment"]),
+            (["table1", "--nets", "2"], ["--nets is of --cost"]),
+            (["--rate", "2"], ["--rate is of --cost"]),
+            (["--cost", "--jobs", "2"], ["--jobs", "--measure"]),
+            (["--cost", "--seed", "2"], ["--seed does not go with --cost"]),
+            (["--cost", "--measure", "--rate", "2"], ["--rate", "--measure"]),
         ],
     )
     def test_a_wrong_argument_is_one_line(self, words, said, tmp_path):
         (tmp_path / "runs").mkdir()
         where = [] if "--runs" in words else ["--runs", tmp_path / "runs"]
         one_line(command(MAKE, *words, *where, "--out", tmp_path / "out"), *said)
+
+    def test_what_is_measured_has_one_place(self, tmp_path):
+        for words in (["--out", tmp_path], ["--scale", "1"], ["table1"]):
+            one_line(command(MAKE, "--measured", tmp_path, *words), "does not go with --measured", words[0])
+        one_line(command(MAKE, "--collect", tmp_path), "--collect is of --measured FOLDER")
+
+    def test_a_folder_that_is_not_used_is_a_note(self, tmp_path):
+        done = command(MAKE, "--cost", "figure9", "--out", tmp_path, check=0)
+        assert done.stderr == "note: --cost does not use --out\n"
 
 
 # --- costs --------------------------------------------------------------------------------------------------------------------

@@ -7,27 +7,33 @@ from collections import defaultdict
 from scipy import stats
 
 from hkd.paper import experiments, stated
-from hkd.results import tables
+from hkd.paper.settings import number_text
+from hkd.results import significance, tables
 from hkd.results.rows import TITLES, Row
-from hkd.results.runs import Choice, Runs
-from hkd.results.tables import DASH, Line
+from hkd.results.runs import NOT_OFFICIAL
+from hkd.results.sheet import DASH, Sheet
+from hkd.results.significance import p_text
+from hkd.results.tables import Line
 from hkd.stages import records
 
 
-def softened_term(folder):
-    """KD with the softened term as equation (2) has it, and multiplied by tau squared, as Markdown."""
+def softened_term(kept):
+    """KD with the softened term as equation (2) has it, and multiplied by tau squared, as a Sheet."""
     rows, axis = [], stated.FIGURE_4_TEST_LOSS
-    plain, multiplied = runs_of(folder), runs_of(folder, "kd_tau_squared=true")
-    for row in _rows("kd"):
-        for runs, words in ((plain, "lambda"), (multiplied, "lambda tau squared")):
-            line = _line(runs, row)
-            if line.done:
-                ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
-                losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
-                rows.append((row.experiment, words, *losses, tables.mean_sd(line.values()), str(len(line.done))))
-    return _markdown(
+    for length in kept.lengths:
+        plain, multiplied = kept.view(length).runs, kept.view(length, "kd_tau_squared=true").runs
+        for row in _rows("kd"):
+            for runs, words in ((plain, "lambda"), (multiplied, "lambda tau squared")):
+                line = _line(runs, row)
+                if line.done:
+                    ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
+                    losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
+                    rows.append(
+                        (row.experiment, _length(length), words, *losses, tables.mean_sd(line.values()), len(line.done))
+                    )
+    return _sheet(
         "KD with the weight of equation (2), and with tau squared",
-        ("experiment", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
+        ("experiment", "scale", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
         rows,
         "Mean ± standard deviation of the nets at their last iterate. The test loss is that of the log: hard term plus weight "
         "times softened term; the two terms beside it are without weight. The axis of the paper's Figure 4 goes from "
@@ -38,100 +44,128 @@ def softened_term(folder):
 _TEST_LOSSES = {"test_loss": "test loss", "test_hard": "hard term", "test_soft": "softened term"}
 
 
-def sl_resnet_fc(folder):
-    """SL-ResNet with a fresh fully connected layer in stage 2, and with that of the last growing network, as Markdown."""
+def sl_resnet_fc(kept):
+    """SL-ResNet with a fresh fully connected layer in stage 2, and with that of the last growing network, as a Sheet."""
     rows = []
-    fresh, kept = runs_of(folder), runs_of(folder, "sl_fc=kept")
-    for row in _rows("sl-resnet", "sl-resnet-kd"):
-        for runs, words in ((fresh, "fresh"), (kept, "kept")):
-            line = _line(runs, row)
-            if line.done:
-                rows.append((row.experiment, row.heading, words, _each(line), tables.mean_sd(line.values())))
-    return _markdown(
+    for length in kept.lengths:
+        fresh, old = kept.view(length).runs, kept.view(length, "sl_fc=kept").runs
+        for row in _rows("sl-resnet", "sl-resnet-kd"):
+            for runs, words in ((fresh, "fresh"), (old, "kept")):
+                line = _line(runs, row)
+                if line.done:
+                    mean = tables.mean_sd(line.values())
+                    rows.append((row.experiment, _length(length), row.heading, words, _each(line), mean))
+    return _sheet(
         "SL-ResNet with a fresh FC layer in stage 2, and with the last growing network's",
-        ("experiment", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
+        ("experiment", "scale", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
         rows,
         "The nets of one experiment share the growing networks. Where nothing is drawn at random, neither crops nor the FC "
         "layer, they are one net.",
     )
 
 
-def engines(folder, main):
-    """The same method in another engine, beside the nets of `main`, as Markdown."""
-    rows = []
-    for path in sorted(folder.iterdir()):
-        if path.name == main:
-            continue
-        theirs, mine = runs_of(path), runs_of(folder / main)
-        for row in _rows(*TITLES):
-            other, own = (_line(runs, row) for runs in (theirs, mine))
-            if other.done and (not own.done or _scale(other) == _scale(own)):
-                rows.append((row.experiment, row.heading, path.name, *_beside(other, own)))
-    return _markdown(
-        f"The same stages in another engine, beside {main}",
+def engines(kept):
+    """The same method in another engine than that of the tables, net beside net, as a Sheet."""
+    pairs = []
+    for length in kept.lengths:
+        mine = kept.view(length).runs
+        for engine, theirs in kept.others(length):
+            for row in _rows(*TITLES):
+                other, own = (_line(runs, row) for runs in (theirs, mine))
+                if other.done:
+                    pairs.append((length, engine, other, own))
+    ps = [_p_between(other, own) for *_, other, own in pairs]
+    corrected = significance.holm(ps)
+    rows = [
+        (
+            other.row.experiment,
+            _length(length),
+            other.row.heading,
+            engine,
+            *_beside(other, own),
+            p_text(p),
+            p_text(p_holm),
+        )
+        for (length, engine, other, own), p, p_holm in zip(pairs, ps, corrected, strict=True)
+    ]
+    return _sheet(
+        "The same stages in another engine, beside that of the tables",
         (
             "experiment",
+            "scale",
             "method",
             "engine",
             "Pc (%), its nets",
-            f"Pc (%), nets of {main}",
+            "beside",
+            "Pc (%), nets of that",
             "mean ± sd",
             "difference",
             "in sd",
+            "paired ± sd",
             "p",
+            "p, Holm",
         ),
         rows,
-        f"Difference: the other engine's mean less that of {main}; in sd: divided by the standard deviation of the nets of "
-        f"{main}. p: two-sided Student's t-test with one variance for both, which takes a single net too. The nets of one engine share "
-        f"stage 1. {main}-after-ENGINE: {main} from the stage 1 that ENGINE trained.",
+        "Difference: the engine's mean less that of the one beside it; in sd: divided by the standard deviation of the latter's nets; "
+        "paired: net by net. p: two-sided Student's t-test with one variance for both, which takes a single net too; p, Holm: corrected "
+        "for all tests of this table. The nets of one engine share stage 1. torch-after-ENGINE: torch from the stage 1 that ENGINE "
+        f"trained. {significance.sign_flip_bound(tables.NETS)}",
     )
 
 
-def precision(folder):
-    """Nets of the torch engine in bfloat16 and in float32 that start from the same teacher and stage 1, as Markdown."""
-    rows, names = [], ("torch-bf16", "torch-after-torch-bf16")
-    if all((folder / name).is_dir() for name in names):
+def precision(kept):
+    """Nets of the torch engine in bfloat16 and in float32 that start from the same teacher and stage 1, as a Sheet."""
+    rows = []
+    for length in kept.lengths:
+        half, full = (kept.of_engine(name, length) for name in ("torch-bf16", "torch-after-torch-bf16"))
         for row in _rows(*TITLES):
-            bf16, fp32 = (_line(runs_of(folder / name), row) for name in names)
-            pairs = [(a.value("Pc"), b.value("Pc")) for a, b in zip(bf16.runs, fp32.runs, strict=True) if a and b]
-            if pairs:
-                apart = [a - b for a, b in pairs]
-                spread = f" ± {statistics.stdev(apart):.2f}" if len(apart) > 1 else ""
-                rows.append((
-                    row.experiment, row.heading, _each(bf16), _each(fp32), f"{statistics.mean(apart):+.2f}{spread}", str(len(apart)),
-                ))  # fmt: skip
-    return _markdown(
+            bf16, fp32 = _line(half, row), _line(full, row)
+            apart = significance.paired(_net_by_net(bf16, fp32))
+            if apart:
+                nets = (_each(bf16), _each(fp32))
+                rows.append((row.experiment, _length(length), row.heading, *nets, apart.text(2), apart.n))
+    return _sheet(
         "bfloat16 and float32 from the same stage 1",
-        ("experiment", "method", "Pc (%), bf16", "Pc (%), fp32", "difference, mean ± sd", "n"),
+        ("experiment", "scale", "method", "Pc (%), bf16", "Pc (%), fp32", "difference, mean ± sd", "n"),
         rows,
         "Difference: bf16 less fp32, net by net; a net has the same crops and the same fresh weights in both. Teacher and stage 1 were "
         "trained in bf16.",
     )
 
 
-def _scale(line):
-    return {run.condition.scale for run in line.done}
+def _length(length):
+    """Scale and seed of a row, the seed where it is not the usual one."""
+    scale, seed = length
+    return number_text(scale) + ("" if seed == 1 else f", seed {seed}")
 
 
 def _beside(other, own):
-    nets = [_each(line) for line in (other, own)]
     if not own.done:
-        return (*nets, *[DASH] * 4)
+        return (_each(other), *[None] * 6)
     difference = statistics.mean(other.values()) - statistics.mean(own.values())
     spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
-    p = None if other.repeated or own.repeated else _p_of_one_variance(other.values(), own.values())
+    apart = significance.paired(_net_by_net(other, own))
     return (
-        *nets,
+        _each(other),
+        own.done[0].condition.engine,
+        _each(own),
         tables.mean_sd(own.values()),
         f"{difference:+.2f}",
-        f"{difference / spread:+.1f}" if spread else DASH,
-        tables.p_text(p) or DASH,
+        f"{difference / spread:+.1f}" if spread else None,
+        apart and apart.text(2),
     )
 
 
-def runs_of(folder, *changes):
-    """The runs in a folder of one engine's that have the paper's settings but for `changes`, as --set takes them."""
-    return Runs(folder, Choice(settings=changes))
+def _net_by_net(one, other):
+    """[(Pc, Pc)] of the nets that both Lines have."""
+    return [(a.value("Pc"), b.value("Pc")) for a, b in zip(one.runs, other.runs, strict=True) if a and b]
+
+
+def _p_between(other, own):
+    """p between the nets of two engines, None where one has none or nets that are one."""
+    if not own.done or other.repeated or own.repeated:
+        return None
+    return _p_of_one_variance(other.values(), own.values())
 
 
 def _rows(*methods):
@@ -163,7 +197,7 @@ def _p_of_one_variance(a, b):
 
 
 def every_run(folder):
-    """Every record, one line a stage, as Markdown: nothing that was measured is left out."""
+    """Every record, one line a stage, as a Sheet: nothing that was measured is left out."""
     rows, seconds = [], defaultdict(float)
     for path in sorted(folder.glob("*/*/*/*/record.json")):
         r = records.read_record(path.parent)
@@ -173,7 +207,7 @@ def every_run(folder):
         rows.append(
             (
                 "/".join(path.parent.parts[-3:]),
-                name,
+                name if r.get("official_data", True) else f"{name}, {NOT_OFFICIAL}",
                 f"{r['iterations']:,}",
                 *Pc,
                 f"{r['test_loss']:.4g}",
@@ -184,7 +218,7 @@ def every_run(folder):
             )
         )
     hours = ", ".join(f"{name} {total / 3600:.1f} hours" for name, total in sorted(seconds.items()))
-    return _markdown(
+    return _sheet(
         "Every run that was made",
         (
             "stage",
@@ -204,8 +238,5 @@ def every_run(folder):
     )
 
 
-def _markdown(title, heads, rows, below):
-    if not rows:
-        return f"### {title}\n\nNothing of it was run.\n"
-    lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
-    return "\n".join([f"### {title}", "", *lines, "", below]) + "\n"
+def _sheet(title, heads, rows, below):
+    return Sheet(title, heads, tuple(rows), (below if rows else "Nothing of it was run.",))

@@ -1,15 +1,18 @@
 """What the paper claims of its methods' order, claim by claim, and what the records say of each."""
 
-import csv
-import io
 import itertools
 import statistics
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from enum import Enum
 
-from hkd.results import targets
+from hkd.paper.settings import number_text
+from hkd.results import significance, targets
 from hkd.results.rows import PROPOSED
 from hkd.results.runs import notes
-from hkd.results.tables import DASH, NETS, Line, p_text, p_value
+from hkd.results.sheet import Sheet
+from hkd.results.significance import Paired, p_text
+from hkd.results.tables import DIGITS, NETS, PAIRS, Line, p_value, paired
 from hkd.results.targets import TARGETS
 
 LEVEL = 0.05
@@ -33,27 +36,53 @@ class Claim:
         return f"{names[0]} > {names[1]}"
 
 
+class Outcome(Enum):
+    """What the records say of a claim, in words. p is meant after Holm's correction unless it says otherwise."""
+
+    NOT_RUN = "not run"
+    HOLDS = f"holds (p < {LEVEL})"
+    BEFORE_CORRECTION = f"same order, p < {LEVEL} only before the correction"
+    WITHIN_SPREAD = "same order, within the spread"
+    NO_TEST = "same order, no test possible"
+    EQUAL = "not seen: equal"
+    OTHER_ORDER = "not seen: the order is the other one"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What came out: differences are better less worse (of losses: worse less better) in the target's unit, so that
-    more than 0 is as claimed. p: one-sided Welch test."""
+    more than 0 is as claimed. p: one-sided Welch test; p_holm: corrected for all claims of the same table or figure; paired: the
+    difference net by net. scales: of the runs, one but where the two sides differ; notes: how else they were made."""
 
     claim: Claim
     reported: float | None
     measured: float | None
     nets: tuple[int, int]
     p: float | None
+    p_holm: float | None = None
+    paired: Paired | None = None
+    scales: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def words(self):
-        if self.measured is None:
-            return "not run"
+    def run(self):
+        return self.measured is not None
+
+    @property
+    def full_length(self):
+        return self.run and self.scales == (1,)
+
+    @property
+    def outcome(self):
+        if not self.run:
+            return Outcome.NOT_RUN
         if self.measured <= 0:
-            return "not seen: the order is the other one" if self.measured < 0 else "not seen: equal"
+            return Outcome.OTHER_ORDER if self.measured < 0 else Outcome.EQUAL
         if self.p is None:
-            return "same order, no test possible"
-        return f"holds (p < {LEVEL})" if self.p < LEVEL else "same order, within the spread"
+            return Outcome.NO_TEST
+        if self.p_holm < LEVEL:
+            return Outcome.HOLDS
+        return Outcome.BEFORE_CORRECTION if self.p < LEVEL else Outcome.WITHIN_SPREAD
 
 
 def _order(place, experiment, *methods):
@@ -95,9 +124,24 @@ CLAIMS = (
 """ETRI sections 3.1 to 3.4, FSP sections 4.1 and 4.2: the orders that the text states or its tables show."""
 
 
-def check(runs):
-    """A Verdict for each claim, from `runs` (runs.Runs)."""
-    return [(_hint_loss if claim.pair else _accuracy)(claim, runs) for claim in CLAIMS]
+def check(views):
+    """A Verdict for each claim, from [runs.View], the longest first: of the longest whose nets allow a test, else of the longest that
+    has both sides. The claims of one table or figure are one family of tests."""
+    verdicts = [_longest([_verdict(claim, view.runs) for view in views]) for claim in CLAIMS]
+    families = defaultdict(list)
+    for verdict in verdicts:
+        families[verdict.claim.place].append(verdict.p)
+    corrected = {place: iter(significance.holm(ps)) for place, ps in families.items()}
+    return [replace(verdict, p_holm=next(corrected[verdict.claim.place])) for verdict in verdicts]
+
+
+def _longest(verdicts):
+    tested = [verdict for verdict in verdicts if verdict.p is not None]
+    return next(iter([*tested, *(verdict for verdict in verdicts if verdict.run), *verdicts]))
+
+
+def _verdict(claim, runs):
+    return (_hint_loss if claim.pair else _accuracy)(claim, runs)
 
 
 def _accuracy(claim, runs):
@@ -110,15 +154,17 @@ def _accuracy(claim, runs):
         sides.append(Line(row, tuple(runs.cell(what, row.stages(NETS))), measure))
     better, worse = sides
     reported = [side.row.reported_mean for side in sides]
+    reported = sign * (reported[0] - reported[1]) if None not in reported else None
+    if not (better.done and worse.done):
+        return Verdict(claim, reported, None, (len(better.done), len(worse.done)), None)
     return Verdict(
         claim,
-        sign * (reported[0] - reported[1]) if None not in reported else None,
-        sign * (statistics.mean(better.values()) - statistics.mean(worse.values()))
-        if better.done and worse.done
-        else None,
+        reported,
+        sign * (statistics.mean(better.values()) - statistics.mean(worse.values())),
         (len(better.done), len(worse.done)),
         p_value(better, worse, "greater" if measure == "Pc" else "less"),
-        tuple(notes(better.done + worse.done)),
+        paired=paired(*(sides if sign > 0 else sides[::-1])),
+        **_made_with(better.done + worse.done),
     )
 
 
@@ -134,44 +180,67 @@ def _hint_loss(claim, runs):
             ends.append((run, last.get(f"test_hint{claim.pair}", last["test_loss"])))
     if len(ends) < 2:
         return Verdict(claim, None, None, (0, 0), None)
-    return Verdict(claim, None, ends[1][1] - ends[0][1], (1, 1), None, tuple(notes(run for run, _ in ends)))
+    return Verdict(claim, None, ends[1][1] - ends[0][1], (1, 1), None, **_made_with([run for run, _ in ends]))
 
 
-HEADS = ("claim", "where", "paper", "measured", "nets", "p", "verdict", "made with")
+def _made_with(runs):
+    scales = tuple(dict.fromkeys(run.condition.scale for run in runs))
+    return {"scales": scales, "notes": tuple(notes(runs, with_scale=False))}
+
+
+# --- as a table ---------------------------------------------------------------------------------------------------------------
+
+
+def sheet(verdicts):
+    """The claims as a Sheet, with what came of them below."""
+    heads = (
+        "claim", "where", "paper", "measured", "paired ± sd", "nets", "p", "p, Holm", "verdict", "scale", "made with"
+    )  # fmt: skip
+    run = [v for v in verdicts if v.run]
+    holds, full = sum(v.outcome is Outcome.HOLDS for v in run), sum(v.full_length for v in run)
+    counted = (
+        f"{len(verdicts)} claims, {len(run)} of them run, {full} at the paper's number of iterations (scale 1); {holds} hold. Paper "
+        f"and measured: the difference of the means, in the unit of the table, more than 0 where it is as claimed; paired: the same "
+        f"net by net, mean ± standard deviation. Losses have one run each, and no test."
+    )
+    tested = (
+        f"p: one-sided Welch t-test over the nets; p, Holm: corrected for all claims of the same table or figure that were tested, and "
+        f"what the verdict goes by. Between tables nothing is corrected. {PAIRS} {significance.sign_flip_bound(NETS)}"
+    )
+    return Sheet("The paper's claims", heads, tuple(map(_cells, verdicts)), (counted, tested))
 
 
 def _cells(verdict):
-    number = lambda value, form: DASH if value is None else format(value, form)  # noqa: E731
-    run = verdict.measured is not None
+    target = TARGETS[verdict.claim.place]
+    number = lambda value: None if value is None else f"{value:+.3f}"  # noqa: E731
     return (
         verdict.claim.text,
-        TARGETS[verdict.claim.place].label,
-        number(verdict.reported, "+.3f"),
-        number(verdict.measured, "+.3f"),
-        "+".join(map(str, verdict.nets)) if run else DASH,
-        p_text(verdict.p) or DASH,
-        verdict.words,
-        ", ".join(verdict.notes) or "the paper's settings" if run else DASH,
+        target.label,
+        number(verdict.reported),
+        number(verdict.measured),
+        verdict.paired and verdict.paired.text(max(DIGITS.values())),
+        "+".join(map(str, verdict.nets)) if verdict.run else None,
+        p_text(verdict.p),
+        p_text(verdict.p_holm),
+        verdict.outcome.value,
+        " and ".join(map(number_text, verdict.scales)),
+        ", ".join(verdict.notes) or "the paper's settings" if verdict.run else None,
     )
 
 
-def markdown(verdicts):
-    rows = [HEADS, ["---"] * len(HEADS), *map(_cells, verdicts)]
-    run = [v for v in verdicts if v.measured is not None]
-    holds = sum(v.words.startswith("holds") for v in run)
+def numbers(verdicts):
+    """The same unrounded, for other programs."""
+    heads = (
+        "place", "claim", "reported", "measured", "paired_mean", "paired_sd", "pairs", "n_better", "n_worse", "p", "p_holm",
+        "outcome", "scale", "conditions",
+    )  # fmt: skip
+    return Sheet("claims", heads, tuple(map(_numbers, verdicts)))
+
+
+def _numbers(verdict):
+    apart = verdict.paired
     return (
-        "### The paper's claims\n\n"
-        + "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        + f"\n\n{len(verdicts)} claims, {len(run)} of them run, {holds} hold. Paper and measured: the difference of the "
-        f"means, in the unit of the table, more than 0 where it is as claimed. p: one-sided Welch t-test over the nets, not corrected for the number of claims: of {len(verdicts)} tests, "
-        f"{LEVEL * len(verdicts):.0f} would come below {LEVEL} by chance alone. Losses have one run each, and no test.\n"
-    )
-
-
-def as_csv(verdicts):
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["place", "claim", "reported", "measured", "n_better", "n_worse", "p", "verdict", "conditions"])
-    for v in verdicts:
-        writer.writerow([v.claim.place, v.claim.text, v.reported, v.measured, *v.nets, v.p, v.words, " ".join(v.notes)])
-    return stream.getvalue()
+        verdict.claim.place, verdict.claim.text, verdict.reported, verdict.measured,
+        *((apart.mean, apart.sd, apart.n) if apart else [None] * 3), *verdict.nets, verdict.p, verdict.p_holm,
+        verdict.outcome.name.lower(), " ".join(map(number_text, verdict.scales)), " ".join(verdict.notes),
+    )  # fmt: skip

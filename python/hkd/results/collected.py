@@ -2,57 +2,89 @@
 
 records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record and log of every stage that was
 finished, and its answers on the test set (0.4 MB) where a table has an ensemble of them. ENGINE is what the record says, and
-torch-after-caffe where the stage before was the other engine's. Tables, figures, claims and the report are of one engine, the
-main one; the others are compared with it.
+torch-after-caffe where the stage before was the other engine's. A page has a table for each length of training, the longest
+first (kept).
 """
 
+import re
 import shutil
 from pathlib import Path
 
+from hkd.base import shapes
 from hkd.base.cli import UserError
 from hkd.base.files import shown, write_whole
-from hkd.paper import experiments
+from hkd.engines import choice
+from hkd.paper import datasets, experiments
 from hkd.results import ablations, claims, figures, report, tables
-from hkd.results.runs import SET_ASIDE
+from hkd.results.kept import AFTER, Kept
+from hkd.results.runs import SET_ASIDE, check_log, check_place, names_of
+from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
 from hkd.stages import records
 from hkd.stages.answers import FILE
-from hkd.stages.stage import lineage
 
 KEPT = ("record.json", records.LOG)
-MAIN = "torch"  # by default: on a CPU the fastest
+ABLATIONS = {
+    "softened-term": ablations.softened_term,
+    "sl-resnet-fc": ablations.sl_resnet_fc,
+    "engines": ablations.engines,
+    "precision": ablations.precision,
+}
 
 
 def collect(runs, folder):
     """Copies the records of every finished stage under `runs` to folder/records; returns their number. A stage that is there
-    already with another record is an error: nothing that was measured is replaced."""
-    found, of_ensembles = 0, _of_ensembles()
+    already with another record is an error: nothing that was measured is replaced. All is checked before anything is copied."""
+    found, of_ensembles = [], _of_ensembles()
     for path in sorted(Path(runs).glob("*/*/*/record.json")):
         if SET_ASIDE.search(path.parent.name):
             continue
-        record = records.read_record(path.parent)
+        record = _checked(path.parent)
         kept = Path(folder) / "records" / _trained_by(path.parent, record) / Path(*path.parent.parts[-3:])
         before = records.read_record(kept)
         if before is not None and before != record:
             raise UserError(f"{shown(kept)} has another record than {shown(path.parent)}: delete the one that is wrong")
-        kept.mkdir(parents=True, exist_ok=True)
         answers = [FILE] if (record["dataset"], record["stage"]) in of_ensembles else []
-        for name in (*KEPT, *answers):
-            if (path.parent / name).exists():
-                shutil.copyfile(path.parent / name, kept / name)
-        found += 1
+        found.append((path.parent, kept, (*KEPT, *answers)))
     if not found:
         raise UserError(
             f"no finished stage in {shown(Path(runs))}: see run_stage.py --status --runs {shown(Path(runs))}"
         )
-    return found
+    for source, kept, names in found:
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if (source / name).exists():
+                shutil.copyfile(source / name, kept / name)
+    return len(found)
+
+
+def _checked(folder):
+    """The record in `folder`, with a log that is its own, both as run_stage.py writes them: what it says becomes a folder's name."""
+    record = records.read_record(folder)
+    check_place(folder, record)
+    check_log(folder, record)
+    where = shown(folder / "record.json")
+    for name in records.engine(record).split("+"):
+        if name not in choice.LABELS and not choice.MANY_GPUS.fullmatch(name):
+            raise UserError(f"{where}: engine {record['engine']} is none of this project's: {', '.join(choice.LABELS)}")
+    try:
+        experiments.named(record["experiment"])
+        datasets.dataset(record["dataset"])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    for number, line in enumerate((folder / records.LOG).read_bytes().splitlines(), 1):
+        try:
+            shapes.parse(line, records.LINE)
+        except ValueError as error:
+            raise UserError(f"{shown(folder / records.LOG)}, line {number}: {error}: copy it again") from None
+    return record
 
 
 def _trained_by(folder, record):
     """The engine of a stage: torch; torch-after-caffe where the student's stage before it is another engine's."""
     engine, student = records.engine(record), record["parents"].get("student")
-    before = records.read_record(folder.with_name(student["stage"])) if student else None
-    return engine if before is None or records.engine(before) == engine else f"{engine}-after-{records.engine(before)}"
+    before = records.read_record(folder.with_name(student["stage"])) if isinstance(student, dict) else None
+    return engine if before is None or records.engine(before) == engine else f"{engine}{AFTER}{records.engine(before)}"
 
 
 def _of_ensembles():
@@ -62,55 +94,66 @@ def _of_ensembles():
     return {(stage.experiment.dataset, stage.name) for stage in stages}
 
 
-def pages(folder, main):
-    """{file name: content} of what is made from folder/records, with `main` as the main engine. Raises UserError where there
-    is no record of it."""
-    folder = Path(folder) / "records"
-    plain = ablations.runs_of(folder / main)
-    made = {}
+def pages(folder, engine=None):
+    """{file name: content} of what is made from folder/records. engine: as Kept takes it. Raises UserError where there is no record."""
+    kept = Kept(Path(folder) / "records", engine)
+    views, made = kept.views, {}
     for target in TARGETS.values():
-        if target.form == "hint losses":
-            done = any(plain.of(stage) for row in target.rows for stage in row.hint_stages())
-        else:
-            done = any(line.done and _taught(line.row) for line in tables.lines(target, plain))
-        if done:
+        if figures.was_run(target, views):
             # No PNG: its bytes depend on the version of the library that packs them.
-            made |= rendered(target, plain, pictures=("svg",), with_ensembles=target.ensembles)
+            made |= rendered(target, views, pictures=("svg",), with_ensembles=target.ensembles)
     for name in experiments.EXPERIMENTS:
-        found = tables.comparison(name, plain)
-        if any(line.done and _taught(line.row) for line in found):
-            made[f"{name}.md"] = tables.comparison_markdown(name, found)
-            made[f"{name}.csv"] = tables.as_csv(name, "Pc", found, with_ensembles=False)
-    verdicts = claims.check(plain)
-    made |= {"claims.md": claims.markdown(verdicts), "claims.csv": claims.as_csv(verdicts)}
-    made["softened-term.md"] = ablations.softened_term(folder / main)
-    made["sl-resnet-fc.md"] = ablations.sl_resnet_fc(folder / main)
-    made["engines.md"] = ablations.engines(folder, main)
-    made["precision.md"] = ablations.precision(folder)
-    made["runs.md"] = ablations.every_run(folder)
-    made["report.html"] = report.page(plain)
+        if any(tables.taught(tables.comparison(name, view.runs)) for view in views):
+            made |= compared(name, views, with_ensembles=False)
+    made |= claimed(views)
+    for name, sheet_of in ABLATIONS.items():
+        made[f"{name}.md"] = markdown(sheet_of(kept))
+    made["runs.md"] = markdown(ablations.every_run(kept.folder))
+    made["report.html"] = report.page(views)
     return made
 
 
-def _taught(row):
-    """Whether a method needs the experiment's teacher: other rows are shared with whatever has the same student or teacher."""
-    return row.method != "" and any(stage.kind == "teacher" for stage in lineage(row.stages(1)[0]))
+def rendered(target, views, pictures=("svg", "png"), with_ensembles=True):
+    """{file name: content} of a table or a figure (rows.Target) from [runs.View]: a page of tables, or pictures, of which all but the
+    first are named by their length."""
+    if target.form != "table":
+        return {
+            f"{name}.{kind}": figures.rendered(figures.draw(target, view.runs), kind)
+            for name, view in names_of(target.name, figures.sections(target, views))
+            for kind in pictures
+        }
+    found = tables.sections(views, lambda runs: tables.lines(target, runs))
+    numbers = [tables.numbers(target.name, target.measure, same, with_ensembles) for _, same in found]
+    sheets = [tables.sheet(target, same, view.words) for view, same in found]
+    return {f"{target.name}.md": markdown(*sheets), f"{target.name}.csv": as_csv(*numbers)}
 
 
-def rendered(target, runs, pictures=("svg", "png"), with_ensembles=True):
-    """{file name: content} of a table or a figure (rows.Target) from `runs` (runs.Runs)."""
-    if target.form == "table":
-        found = tables.lines(target, runs)
-        csv = tables.as_csv(target.name, target.measure, found, with_ensembles)
-        return {f"{target.name}.md": tables.markdown(target, found), f"{target.name}.csv": csv}
-    return {f"{target.name}.{kind}": figures.rendered(figures.draw(target, runs), kind) for kind in pictures}
+def compared(experiment, views, with_ensembles=True):
+    """{file name: content} of the methods of an experiment side by side."""
+    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs))
+    numbers = [tables.numbers(experiment, "Pc", same, with_ensembles) for _, same in found]
+    sheets = [tables.comparison_sheet(experiment, same, view.words) for view, same in found]
+    return {f"{experiment}.md": markdown(*sheets), f"{experiment}.csv": as_csv(*numbers)}
+
+
+def claimed(views):
+    """{file name: content} of the claims."""
+    verdicts = claims.check(views)
+    return {"claims.md": markdown(claims.sheet(verdicts)), "claims.csv": as_csv(claims.numbers(verdicts))}
 
 
 def write(folder, files):
     """Writes `files` into the folder, and takes away what an earlier time made there and this one does not."""
     folder = Path(folder)
     for path in folder.iterdir():
-        if path.is_file() and path.name not in files:
+        if path.is_file() and path.name not in files and _is_ours(path.name):
             path.unlink()
     for name, content in files.items():
         write_whole(folder / name, content)
+
+
+def _is_ours(name):
+    """Whether a file of that name may be one of `pages`: others belong to whoever put them there."""
+    stem, dot, kind = name.rpartition(".")
+    known = {*TARGETS, *experiments.EXPERIMENTS, "claims", "runs", "report", *ABLATIONS}
+    return dot and kind in ("md", "csv", "svg", "html") and re.sub(r"-(full|scale[\d.e-]+)-seed\d+$", "", stem) in known

@@ -27,6 +27,24 @@ PAPER = {"color": "black", "linewidth": 2}
 plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
 
 
+def sections(target, views):
+    """The Views of which a figure (rows.Target) is drawn, see tables.sections."""
+    if target.form != "hint losses":
+        return [view for view, _ in tables.sections(views, lambda runs: tables.lines(target, runs))]
+    return [view for view in views if _has_hint_losses(target, view)] or views[:1]
+
+
+def was_run(target, views):
+    """Whether a table or figure has anything of its own to show."""
+    if target.form == "hint losses":
+        return any(_has_hint_losses(target, view) for view in views)
+    return any(tables.taught(tables.lines(target, view.runs)) for view in views)
+
+
+def _has_hint_losses(target, view):
+    return any(view.runs.of(stage) for row in target.rows for stage in row.hint_stages())
+
+
 def draw(target, runs):
     """The matplotlib figure of a target (rows.Target) that is a figure, from `runs` (runs.Runs)."""
     forms = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights, "fast": _fast}
@@ -253,7 +271,7 @@ def accuracy_curves(title, found, wide=False):
     for number, line in enumerate(found):
         for run in line.done:
             tests = [entry for entry in run.log() if "Pc" in entry]
-            label = f"{line.row.heading}: {tables.mean_sd(line.values())} %" if run is line.done[0] else None
+            label = f"{line.short_heading}: {tables.mean_sd(line.values())} %" if run is line.done[0] else None
             axes.plot(
                 [entry["iteration"] for entry in tests],
                 [entry["Pc"] for entry in tests],

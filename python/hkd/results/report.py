@@ -6,12 +6,14 @@ from itertools import groupby
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from hkd.paper import experiments
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
 from hkd.results import claims, figures, network_drawing, tables, targets
-from hkd.results.runs import Run, notes
+from hkd.results.runs import Run, names_of, notes
+from hkd.results.sheet import html
 from hkd.stages import records
 from hkd.stages.stage import NETS, Stage, planned
 
@@ -31,19 +33,20 @@ class Trained:
         return f"{self.stage.experiment.facts.title}, {self.stage.stem}"
 
 
-def page(runs):
-    """The page as HTML, from `runs` (runs.Runs). Without a finished stage it says so."""
+def page(views):
+    """The page as HTML, from [runs.View], the longest first. Without a finished stage it says so."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["number"] = lambda value: "-" if value is None else f"{value:g}"
     template = environment.from_string(TEMPLATE.read_text())
-    trained = _trained(runs)
+    trained = _trained(views)
+    of = targets.TARGETS.values()
     return template.render(
-        claims=_rows(claims.markdown(claims.check(runs))),
-        tables=[_table(target, runs) for target in targets.TARGETS.values() if target.form == "table"],
-        figures=[_figure(target, runs) for target in targets.TARGETS.values() if target.form != "table"],
-        curves=[curve for e in experiments.EXPERIMENTS.values() if (curve := _curve(e, runs))],
+        claims=html(claims.sheet(claims.check(views))),
+        tables=[_table(target, views) for target in of if target.form == "table"],
+        figures=[one for target in of if target.form != "table" for one in _figures(target, views)],
+        curves=[curve for e in experiments.EXPERIMENTS.values() for curve in _curves(e, views)],
         trained=trained,
         count=sum(len(t.runs) for t in trained),
         conditions=_conditions(trained),
@@ -52,56 +55,60 @@ def page(runs):
     )
 
 
-def _rows(markdown):
-    """A Markdown table of ours as (title, [heads], [rows], text below)."""
-    lines = markdown.splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    below = [line for line in lines[1:] if line and not line.startswith("|")]
-    return {"title": lines[0].lstrip("# "), "heads": cells[0], "rows": cells[2:], "below": " ".join(below)}
+def _table(target, views):
+    found = tables.sections(views, lambda runs: tables.lines(target, runs))
+    sheets = [html(tables.sheet(target, same, view.words)) for view, same in found]
+    return {"name": target.name, "nav": target.label, "html": Markup("\n").join(sheets)}
 
 
-def _table(target, runs):
-    return {"name": target.name, **_rows(tables.markdown(target, tables.lines(target, runs)))}
+def _figures(target, views):
+    """The pictures of a figure, one for each length; the first has the figure's own name."""
+    return [_figure(target, view, name) for name, view in names_of(target.name, figures.sections(target, views))]
 
 
-def _figure(target, runs):
-    found = [] if target.form == "hint losses" else tables.lines(target, runs)
-    means = [f"{line.row.heading}: {tables.mean_sd(line.values())} %" for line in found if line.done]
+def _figure(target, view, name):
+    found = [] if target.form == "hint losses" else tables.lines(target, view.runs)
+    means = [f"{line.heading}: {tables.mean_sd(line.values())} %" for line in found if line.done]
     return {
-        "name": target.name,
-        "title": f"{target.label}. {target.title}",
-        "image": _image(figures.rendered(figures.draw(target, runs), "svg")),
+        "name": name,
+        "nav": target.label if name == target.name else f"{target.label}, {view.name}",
+        "title": f"{target.label}. {target.title}" + (f": {view.words}" if view.words else ""),
+        "image": _image(figures.rendered(figures.draw(target, view.runs), "svg")),
         "words": "; ".join(means) or ("" if target.form == "hint losses" else "Nothing of it was run."),
     }
 
 
-def _curve(experiment, runs):
-    """The learning curves of one experiment, or None where nothing of it was run."""
-    found = [line for line in tables.comparison(experiment.name, runs) if line.done]
-    if not any(line.row.method not in ("", "baseline") for line in found):
-        return None
+def _curves(experiment, views):
+    """The learning curves of one experiment, for each length; none where nothing of it was run."""
+    found = tables.sections(views, lambda runs: tables.comparison(experiment.name, runs))
+    drawn = {view: [line for line in same if line.done] for view, same in found}
+    taught = [view for view, same in drawn.items() if any(line.row.method not in ("", "baseline") for line in same)]
+    return [_curve(experiment, view, drawn[view], name) for name, view in names_of(experiment.name, taught)]
+
+
+def _curve(experiment, view, found, name):
     title = (
         f"{experiment.facts.title}, {experiment.teacher.depth} to {experiment.student.depth} layers ({experiment.name})"
-    )
+    ) + (f": {view.words}" if view.words else "")
     ends = [
-        (line.heading, tables.mean_sd(line.values()), tables.mean_sd(line.values("best")), len(line.done))
+        (line.short_heading, tables.mean_sd(line.values()), tables.mean_sd(line.values("best")), len(line.done))
         for line in found
     ]
     image = _image(figures.rendered(figures.accuracy_curves(title, found, wide=True), "svg"))
-    return {"name": experiment.name, "title": title, "image": image, "ends": ends}
+    return {"name": name, "title": title, "image": image, "ends": ends}
 
 
 def _image(svg):
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
 
 
-def _trained(runs):
+def _trained(views):
     """Every finished stage that an experiment knows, nets 1 to 3 together, in the order in which they are trained."""
     found = {}
     for experiment in experiments.EXPERIMENTS.values():
         for method in ("", *METHODS):
             for stage in _stages(experiment, method):
-                same = tuple(runs.of(stage))
+                same = tuple(run for view in views for run in view.runs.of(stage))
                 if same:
                     found.setdefault((stage.experiment.dataset, stage.stem, stage.net), (stage, same))
     grouped = groupby(found.items(), key=lambda item: item[0][:2])

@@ -13,30 +13,38 @@ from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import sha256, shown
 from hkd.engines.choice import LABELS, MANY_GPUS
 from hkd.paper import experiments
-from hkd.paper.settings import number_text, setting_text
+from hkd.paper.settings import checked, number_text, setting_text
 from hkd.stages import records
 from hkd.stages.stage import Stage, group
 
 SET_ASIDE = re.compile(r"\.before-\d+$")
 """The end of a folder's name that the driver set aside when its stage was trained again."""
 
+NOT_OFFICIAL = "not the official images"
+
 
 @dataclass(frozen=True)
 class Condition:
     """What must be equal for numbers to be averaged or tested against each other. settings: those that differ from the
-    experiment's, as --set takes them; images: the sha256 of the data set's pixels."""
+    experiment's, as --set takes them; images: the sha256 of the data set's pixels; official: whether they, and those that a
+    teacher before was trained on, are the published data set."""
 
     scale: float
     seed: int
     engine: str
     settings: tuple[str, ...]
     images: str
+    official: bool
 
-    def notes(self):
+    def notes(self, with_scale=True):
         """What a row has to say of itself: how it was made otherwise than the paper's."""
-        scale = [] if self.scale == 1 else [f"scale {number_text(self.scale)}"]
+        scale = [f"scale {number_text(self.scale)}"] if with_scale and self.scale != 1 else []
         engine = [] if self.engine == "caffe" else [f"engine {self.engine}"]
-        return [*scale, *self.settings, *engine]
+        return [*scale, *self.settings, *engine, *self.marks()]
+
+    def marks(self):
+        """What may be left out nowhere that its number stands."""
+        return [] if self.official else [NOT_OFFICIAL]
 
 
 @dataclass(frozen=True)
@@ -83,16 +91,18 @@ class Choice:
 
 
 class Runs:
-    """The finished stages under `folder` that `choice` admits."""
+    """The finished stages under `folder` that `choice` admits. groups: the folders of data set, scale and seed in it that count,
+    None: all; read: what other Runs of the same folders have read already."""
 
-    def __init__(self, folder, choice=None):
+    def __init__(self, folder, choice=None, groups=None, read=None):
         self.folder, self.choice = Path(folder), choice or Choice()
         if not self.folder.is_dir():
             raise UserError(
                 f"{shown(self.folder)} is not there: train stages with run_stage.py or `make tables`, or name their folder with --runs"
             )
-        self._found, self._read = {}, {}
-        for path in sorted(self.folder.glob("*/*/*/record.json")):
+        self._found, self._read = {}, {} if read is None else read
+        groups = self.folder.glob("*/*") if groups is None else groups
+        for path in sorted(path for one in groups for path in one.glob("*/record.json")):
             stage = path.parent
             if SET_ASIDE.search(stage.name):
                 continue
@@ -116,19 +126,56 @@ class Runs:
     def _run(self, folder, stage):
         if folder not in self._read:
             record = records.read_record(folder)
-            _check_place(folder, record)
-            _check_log(folder, record)
-            _check_parents(folder, record)
-            condition = _condition(record, stage)
-            trained = experiments.experiment(stage.experiment.name, condition.settings)
+            check_place(folder, record)
+            check_log(folder, record)
+            parents = _checked_parents(folder, record)
+            if stage.part.classifies and record["Pc"] is None:
+                raise UserError(
+                    f"{shown(folder / 'record.json')} has no Pc, and {stage.name} classifies: delete {shown(folder)}"
+                )
+            official = all(one.get("official_data", True) for one in (record, *parents))
+            try:
+                condition = _condition(record, stage, official)
+                trained = experiments.experiment(stage.experiment.name, condition.settings)
+            except UserError as error:
+                raise UserError(
+                    f"{shown(folder / 'record.json')} has settings of no stage: {error}: delete {shown(folder)}"
+                ) from None
             as_it_was = replace(stage, experiment=trained, scale=condition.scale, seed=condition.seed)
             self._read[folder] = Run(folder, record, condition, as_it_was)
         return self._read[folder]
 
 
-def notes(runs):
+@dataclass(frozen=True)
+class View:
+    """Runs that stand in one table. scale, seed: theirs, where runs of other lengths stand beside them."""
+
+    runs: Runs
+    scale: float | None = None
+    seed: int | None = None
+
+    @property
+    def words(self):
+        """What a heading says of it; '' where nothing stands beside it."""
+        if self.scale is None:
+            return ""
+        shorter = f"every number of iterations x {number_text(self.scale)}, not comparable with the paper's"
+        return ("full length" if self.scale == 1 else shorter) + ("" if self.seed == 1 else f", seed {self.seed}")
+
+    @property
+    def name(self):
+        """The same in the name of a file."""
+        return group("", self.scale, self.seed).name
+
+
+def names_of(name, views):
+    """[(name, View)] of what is made of several Views: the first has the name alone, the others that of their length too."""
+    return [(f"{name}-{view.name}" if number else name, view) for number, view in enumerate(views)]
+
+
+def notes(runs, with_scale=True):
     """What has to be said of some runs, each thing once, in order (Condition.notes)."""
-    return list(dict.fromkeys(note for run in runs for note in run.condition.notes()))
+    return list(dict.fromkeys(note for run in runs for note in run.condition.notes(with_scale)))
 
 
 def refuse_mixed(what, one, other):
@@ -139,6 +186,7 @@ def refuse_mixed(what, one, other):
         "engine": "choose one with --engine",
         "settings": "choose one with --set",
         "images": "move one of them to another --runs folder",
+        "official": "move one of them to another --runs folder",
     }
     for key in (f.name for f in fields(Condition)):
         a, b = getattr(one.condition, key), getattr(other.condition, key)
@@ -154,20 +202,36 @@ def _words(value):
     return number_text(value) if isinstance(value, float) else str(value)[:12]
 
 
-def _condition(record, stage):
+def _condition(record, stage, official):
     """Only the settings that reach the stage count: a stage may be shared by experiments that differ in others."""
-    known = experiments.settings()
-    written = {k: tuple(v) if isinstance(v, list) else v for k, v in record["settings"].items() if k in known}
+    written = _settings(record, experiments.named(stage.experiment.name))
     schedules = tuple((k, written.pop(k)) for k in experiments.SCHEDULES if k in written)
     trained = experiments.unchecked(experiments.named(stage.experiment.name), schedules=schedules, **written)
     scale, seed = float(record["scale"]), record["seed"]
-    return Condition(
-        scale,
-        seed,
-        records.engine(record),
-        _texts(replace(stage, experiment=trained, scale=scale, seed=seed)),
-        record["digests"]["pixels"],
-    )
+    settings = _texts(replace(stage, experiment=trained, scale=scale, seed=seed))
+    return Condition(scale, seed, records.engine(record), settings, record["digests"]["pixels"], official)
+
+
+def _settings(record, default):
+    """{setting: value} of a record, of those that --set knows. Raises UserError for a value that --set would not take."""
+    found, rules = {}, experiments.settings()
+    for key, value in record["settings"].items():
+        if key not in rules:
+            continue
+        value = tuple(value) if isinstance(value, list) else value
+        if not _alike(value, getattr(default, key.rpartition(".")[2])):
+            raise UserError(f"{key} is {value!r}")
+        found[key] = checked(key, value, rules[key])
+    return found
+
+
+def _alike(value, example):
+    """Whether a value read from JSON is of the type of `example`, a setting's."""
+    if isinstance(example, tuple):
+        return isinstance(value, tuple) and bool(value) and all(_alike(one, example[0]) for one in value)
+    if isinstance(example, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(example) and (type(value) is not int or abs(value) < 2**31)
 
 
 def _texts(stage):
@@ -175,7 +239,7 @@ def _texts(stage):
     return tuple(setting_text(*change) for change in stage.changes.items())
 
 
-def _check_place(folder, record):
+def check_place(folder, record):
     """A folder that was renamed, or copied into the place of another, would put its number in the wrong cell."""
     own = group(record["dataset"], record["scale"], record["seed"]) / record["stage"]
     if Path(*folder.parts[-3:]) != own:
@@ -184,7 +248,7 @@ def _check_place(folder, record):
         )
 
 
-def _check_log(folder, record):
+def check_log(folder, record):
     expected = record["digests"].get(records.LOG)
     log = folder / records.LOG
     if not log.exists():
@@ -193,11 +257,17 @@ def _check_log(folder, record):
         raise UserError(f"{shown(log)} is not the one that its record names (edited, or copied by half): copy it again")
 
 
-def _check_parents(folder, record):
-    """The weights that it started from, and these in turn, must be those of the stages that stand beside it."""
+def _checked_parents(folder, record, later=()):
+    """The records of the stages that stand beside it and that it started from, and those of theirs: their weights must be the ones
+    that it names."""
+    found = []
     for parent in record["parents"].values():
         if isinstance(parent, str):
             continue  # a record of version 0.1 before it named its parents' weights
+        if parent["stage"] in later:
+            raise UserError(
+                f"{shown(folder / 'record.json')}: {parent['stage']} comes before itself: delete {shown(folder)}"
+            )
         # A teacher of another data set stands in that one's folder. Older records do not name it: there was none.
         group = folder.parents[2] / parent.get("dataset", record["dataset"]) / folder.parent.name
         beside = records.read_record(group / parent["stage"])
@@ -208,4 +278,5 @@ def _check_parents(folder, record):
                 f"{shown(folder)} started from another {parent['stage']} than the one beside it: train it again with run_stage.py, "
                 f"or copy both from one place"
             )
-        _check_parents(group / parent["stage"], beside)
+        found += [beside, *_checked_parents(group / parent["stage"], beside, (*later, folder.name))]
+    return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hkd.base import shapes
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
+from hkd.paper.methods import KINDS
 from hkd.stages import answers, snapshots
 
 FILES = ("net.prototxt", "solver.prototxt", "init.caffemodel")
@@ -28,10 +29,71 @@ _NOTE = shapes.record(
 )
 """The shape of stage.json. Of `files` there are none while they are being written."""
 
-_LINE = shapes.record(
-    {"iteration": shapes.COUNT}, {key: {"type": "number"} for key in ("lr", "loss", "meta_loss", "test_loss", "Pc")}
+_WORD = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9.-]*\Z"}
+_STAGE = {"type": "string", "pattern": r"^[a-z0-9][A-Za-z0-9.,=+_-]*\Z", "maxLength": 255}
+_ENGINE = {"type": "string", "pattern": r"^[a-z0-9]+(-[a-z0-9]+)*(\+[a-z0-9]+(-[a-z0-9]+)*)*\Z"}
+_INT = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+_NUMBER = {"type": "number", "minimum": -1e300, "maximum": 1e300}
+_PERCENT = {"type": "number", "minimum": 0, "maximum": 100}
+_TEXT = {"type": "string", "maxLength": 1000}
+
+
+def _or_none(shape):
+    return {**shape, "type": [shape["type"], "null"]}
+
+
+# A keyword says something of its own type of value only. One list of types is read in a tenth of the time of as many alternatives.
+_PLAIN = {
+    "minimum": -1e38,
+    "maximum": 1e38,
+    "type": ["number", "boolean", "string", "null"],
+    "pattern": r"^[A-Za-z0-9.-]*\Z",
+}
+_SETTING = {**_PLAIN, "type": [*_PLAIN["type"], "array", "object"], "items": _PLAIN, "additionalProperties": _INT}
+_PARENT = shapes.record({"stage": _STAGE, FINAL: shapes.SHA256}, {"dataset": _WORD})
+_DIGESTS = {
+    **shapes.record({"stage": shapes.SHA256, "pixels": shapes.SHA256, FINAL: shapes.SHA256}),
+    "additionalProperties": shapes.SHA256,
+}
+_VERSIONS = shapes.record(
+    {"hkd-caffe": _or_none(_TEXT), "caffe": shapes.record({}, {"source": _TEXT})}, {"torch": _or_none(_TEXT)}
 )
-"""The shape of a line of log.jsonl: what is used of it again. Beside these it has the losses by name."""
+SHAPE = shapes.record(
+    {
+        "stage": _STAGE,
+        "experiment": _WORD,
+        "dataset": _WORD,
+        "kind": {"enum": list(KINDS)},
+        "scale": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "seed": _INT,
+        "random_seed": _INT,
+        "iterations": {**_INT, "minimum": 1},
+        "Pc": _or_none(shapes.record({"last": _PERCENT, "best": _PERCENT, "best_iteration": _INT})),
+        "test_loss": _NUMBER,
+        "seconds": {**_NUMBER, "minimum": 0},
+        "sessions": {**_INT, "minimum": 1},
+        "settings": {"type": "object", "additionalProperties": _SETTING},
+        # In a record of version 0.1 before it named its parents' weights a parent is a text.
+        "parents": {"type": "object", "additionalProperties": {"anyOf": [_PARENT, _STAGE]}},
+        "digests": _DIGESTS,
+        "versions": _VERSIONS,
+    },
+    {
+        "method": _or_none(_WORD),
+        "step": _or_none(_INT),
+        "net": _or_none(_INT),
+        "engine": _ENGINE,
+        "device": _TEXT,
+        "hardware": _TEXT,
+        "official_data": {"type": "boolean"},
+    },
+)
+"""What a record is (training.record writes it): every name in it is a folder's at most, never a path."""
+LINE = {
+    **shapes.record({"iteration": _INT}, {"Pc": _PERCENT, "weights": {"type": "object"}}),
+    "additionalProperties": _NUMBER,
+}
+"""What a line of the log is."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +193,18 @@ def engine(record):
 
 
 def read_record(folder):
-    """The record of a finished stage, or None. Raises UserError for one that is damaged or edited."""
-    record = read_json(folder / "record.json")
-    if record is None:
+    """The record of a finished stage, or None. Raises UserError for one that is damaged or edited, or of another shape."""
+    path = folder / "record.json"
+    try:
+        record = shapes.parse(path.read_bytes(), SHAPE)
+        if record.pop("sha256", None) != _self_digest(record):
+            raise ValueError("its checksum is of another content")
+    except FileNotFoundError:
         return None
-    if record.pop("sha256", None) != _self_digest(record):
+    except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{shown(folder / 'record.json')} was edited or damaged: delete {shown(folder)} to train the stage again"
-        )
+            f"{shown(path)} was edited or damaged ({error}): delete {shown(folder)} to train the stage again"
+        ) from None
     return record
 
 
@@ -168,7 +234,7 @@ def read_log(folder):
     if path.exists():
         for line in path.read_bytes().splitlines():
             try:
-                lines.append(shapes.parse(line, _LINE))
+                lines.append(shapes.parse(line, LINE))
             except ValueError:
                 break
     return lines
