@@ -26,6 +26,7 @@ EXPENSIVE = ("paper_runs", "chain", "uninterrupted", "whole", "collected")
 """Fixtures of the session that take long: the tests that ask for one run one after another in one process."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Where tests run in parallel (pytest-xdist), what shares an expensive fixture, or else a file, stays together."""
     for item in items:

@@ -14,6 +14,7 @@ PAGES = {
         "data_tools/README.md",
         "docker/README.md",
         "results/measured/README.md",
+        "results/weights/README.md",
         "tests/README.md",
     )
 }
