@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import EXPERIMENT, ROOT, RUN, SCALE, command, group, one_line, run_stage
+from conftest import EXPERIMENT, ROOT, RUN, command, group, one_line, run_stage
 from hkd.base.files import sha256
 from hkd.stages import records, snapshots
 from test_training import CHAIN
@@ -199,10 +199,3 @@ class TestStates:
         assert left.exists()
         run_stage(fashion, copy, "--stage", "teacher", check=0)
         assert not left.exists()
-
-    def test_an_abort_promises_no_snapshot_where_there_is_none(self, fashion, tmp_path):
-        broken = shutil.copytree(fashion, tmp_path / "broken")
-        path = broken / "train_lmdb/data.mdb"
-        path.write_bytes(bytes(path.stat().st_size))
-        done = run_stage(broken, tmp_path / "runs", "--stage", "baseline", "--scale", SCALE)
-        assert "no snapshot was made before" in done.stderr and "goes on" not in done.stderr

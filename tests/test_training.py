@@ -472,7 +472,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--experiment", "cifar10-r26-r15"], ["cifar10-r26-r15", "did you mean cifar10-r26-r14"]),
+            (["--experiment", "cifar10-r26-r14x"], ["cifar10-r26-r14x", "did you mean cifar10-r26-r14"]),
+            (["--experiment", "cifar10-r26-r15"], ["depth 15", "6n+2 layers"]),
             (["--method", "hints"], ["unknown method 'hints'"]),
             (["--stage", "hint", "--step", "4"], ["--step 4", "steps 1 to 3"]),
             (["--stage", "kd", "--step", "1"], ["has no steps"]),
@@ -547,6 +548,7 @@ class TestRefusals:
         assert (
             line.startswith("error: Caffe stopped: Check failed: mdb_status == 0")
             and "db_lmdb" in line
+            and "no snapshot was made before" in line
             and "caffe.log" in line
         )
 
