@@ -68,11 +68,11 @@ tables: setup
 	$(py) -m snakemake --cores $(CORES) $(TABLES) $(if $(CONFIG),--config $(CONFIG))
 
 report: setup
-	$(py) python/make_tables.py --measured results/measured $(if $(COLLECT),--collect $(call q,$(COLLECT)))
+	$(py) python/make_tables.py --measured results/measured $(if $(COLLECT),--collect $(call q,$(COLLECT)) --weights results/weights)
 
 test: setup lint
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"
-	$(py) -m pytest -m "not slow"
+	$(py) -m pytest -m "not slow" -n $(CORES) --dist loadgroup
 
 test-slow: setup
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"

@@ -5,6 +5,7 @@ record) and MNIST idx (big-endian magic number and dimensions, then bytes) here,
 """
 
 import hashlib
+import math
 
 import numpy as np
 
@@ -21,22 +22,24 @@ LARGEST_SOURCE = 400_000_000
 
 
 def read_dataset(facts, source, trust=False):
-    """((train images, labels), (test images, labels), official, sha256 of the source) of an archive or folder.
+    """((train images, labels), (test images, labels), differences, sha256 of the source) of an archive or folder; differences:
+    a line for each file that is not what the authors published, none for the official data set.
 
     Images are read only by their length, shape and one at a time: Tiny-ImageNet's are decoded when they are asked for.
     Raises UserError for bad input; see check_official.
     """
     names, images = sources.NAMES[facts.name], sources.IMAGES.get(facts.name)
-    files, sha256 = archives.read_files(source, archives.Wanted(names, LARGEST_FILE, LARGEST_SOURCE, images))
-    official = check_official(facts, source, files, sha256, trust)
+    others = sources.OTHERS.get(facts.name, {})
+    files, sha256 = archives.read_files(source, archives.Wanted(names, LARGEST_FILE, LARGEST_SOURCE, images, others))
+    differences = check_official(facts, source, files, sha256, trust)
     train, test = READERS[facts.name](facts, files)
     for (images, labels), which in ((train, "training"), (test, "test")):
         check(facts, images, labels, which)
-    return train, test, official, sha256
+    return train, test, differences, sha256
 
 
 def check_official(facts, source, files, source_sha256, trust):
-    """Whether this is, byte for byte, what the authors published.
+    """A line for each file that is not, byte for byte, what the authors published.
 
     A file of the official size with other bytes is damaged, and refused, unless `trust`; one of another size is somebody's
     own data set in the official layout: read, and not official.
@@ -53,7 +56,17 @@ def check_official(facts, source, files, source_sha256, trust):
                 f"{name}: has the official size but not the official content (sha256 should be {published.sha256[:12]}...): "
                 f"damaged? get it again, or say --trust to use it as it is"
             )
-    return all((size, sha256) == (published.size, published.sha256) for _, size, sha256, published in found)
+    return [line for each in found if (line := _difference(*each))]
+
+
+def _difference(name, size, sha256, published):
+    if size is None:
+        return "an unpacked folder, which cannot be compared with it"
+    if size != published.size:
+        return f"{name} has {size:,} bytes (official: {published.size:,})"
+    if sha256 != published.sha256:
+        return f"{name} has sha256 {sha256[:12]} (official: {published.sha256[:12]})"
+    return None
 
 
 def check(facts, images, labels, which):
@@ -116,8 +129,8 @@ def _idx(name, files, dimensions):
         raise UserError(
             f"{name}: starts with {content[:4].hex() or 'nothing'}: expected the idx magic 000008{dimensions:02x}"
         )
-    shape = np.frombuffer(content[4:header], ">u4").astype(int)
-    expected = header + int(np.prod(shape))
+    shape = np.frombuffer(content[4:header], ">u4").tolist()
+    expected = header + math.prod(shape)
     if len(content) != expected:
         raise UserError(f"{name}: {len(content)} bytes, but its header promises {expected}: cut short? get it again")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -21,7 +21,7 @@ import urllib3
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 import sources
-from hkd.paper.datasets import DATASETS
+from hkd.paper.datasets import DATASETS, whole_name
 
 TRIES = 4
 BACK_OFF = float(
@@ -37,7 +37,7 @@ def fetch(name, folder):
 
     Raises UserError with the mirrors tried when none of them gives the file.
     """
-    folder = Path(folder)
+    folder = whole_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as progress:
         files = [fetch_file(wanted, folder, progress) for wanted in sources.DOWNLOADS[name]]
@@ -127,12 +127,11 @@ def main():
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument(
         "--out",
-        type=Path,
         default=default_folder("data") / "downloads",
         help="default: downloads in $HKD_DATA, else in data",
     )
     options = parser.parse_args()
-    print(f"{options.dataset} is in {fetch(options.dataset, options.out / options.dataset)}")
+    print(f"{options.dataset} is in {fetch(options.dataset, Path(options.out) / options.dataset)}")
 
 
 if __name__ == "__main__":

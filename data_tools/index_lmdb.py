@@ -14,12 +14,8 @@ from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
+from hkd.paper.contents import key
 from hkd.paper.datasets import FILES, INDEX_FILE
-
-
-def key(position):
-    """The key of a record: the positions in order are the keys in order."""
-    return b"%08d" % position
 
 
 def write(folder, order):

@@ -1,6 +1,7 @@
 """Writes a data set's LMDBs, mean files and manifest from its official archive.
 
     python data_tools/make_lmdb.py --dataset cifar10 [--source PATH] [--out data/cifar10] [--pad 4] [--seed 1] [--index]
+    python data_tools/make_lmdb.py --dataset cifar10 [--out data/cifar10] --check      reads every record of what is built
 
     train_lmdb               Datum, uint8, channels x height x width (red, green, blue), zero-padded, shuffled by --seed
     test_lmdb                the same without padding, in the official order
@@ -10,7 +11,7 @@
     manifest.json            counts, seed, padding, checksums
 
 Random crops and mirroring are Caffe's own, at training time (transform_param). Everything is written beside --out under
-another name and renamed at the end.
+another name and renamed at the end (building.py), and then read back: a digest that is printed was measured on what is there.
 """
 
 import hashlib
@@ -18,12 +19,11 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, require_writable, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -31,15 +31,26 @@ if __name__ == "__main__":
 import lmdb
 import numpy as np
 from caffe.proto import caffe_pb2
-from filelock import FileLock
 from rich.progress import track
 
 import datasets
 import index_lmdb
 import sources
 import tiny_imagenet
+from building import only_builder, put_in_place
 from hkd.base.files import shown, write_whole
-from hkd.paper.datasets import DATASETS, FILES, INDEX_FILE, MEAN_FILES, dataset, read_manifest
+from hkd.paper.contents import key, verify
+from hkd.paper.datasets import (
+    DATASETS,
+    FILES,
+    INDEX_FILE,
+    MANIFEST,
+    MEAN_FILES,
+    dataset,
+    read_manifest,
+    read_written,
+    whole_name,
+)
 
 IMAGES_A_TRANSACTION = 4096
 BYTES_A_TRANSACTION = 24 << 20
@@ -52,74 +63,71 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
     If the same build is there already, only the index is added to it where it has none and `index` says so. Raises UserError
     for bad input, leaving `out` as it was.
     """
-    out = Path(out or default_folder("data") / facts.name).absolute()
+    out = whole_name(out or default_folder("data") / facts.name)
     pad = facts.pad if pad is None else pad
     if not 0 <= pad <= facts.size:
         raise UserError(f"--pad {pad}: expected 0 to {facts.size} pixels for {facts.name}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Not beside `out`: a build that fails is to leave nothing there.
-    name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
-    with FileLock(_temporary_folder() / f"make-lmdb-{os.getuid()}-{name}.lock"):
-        standing = _standing(out, facts, pad, seed)
-        if standing and (standing.indexed or not index):
-            _refuse_other_source(standing, source)
-            print(f"{shown(out)} is built already: {standing.train_images:,} + {standing.test_images:,} images")
-            return standing
-        partial = out.with_name(f".{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
-        try:
-            if standing:
-                _add_index(facts, source, standing, partial)
-            else:
-                _build(facts, source, partial, pad, seed, trust, quiet, index)
-                partial.rename(out)
-        except lmdb.Error as error:
-            raise UserError(
-                f"{partial}: cannot be written ({error}): is the disk full? make room and try again"
-            ) from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return read_manifest(out, facts)
-
-
-def _temporary_folder():
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        raise UserError(
-            "no folder for temporary files can be written: name one with TMPDIR (a read-only container: --tmpfs /tmp)"
-        ) from None
-
-
-def _standing(out, facts, pad, seed):
-    """The manifest of the same data set built before, or None. Anything else at `out` is not ours to overwrite."""
-    if not out.exists():
-        return None
-    manifest = read_manifest(out, facts)
+    # Without the lock first, for a data set that is built already may lie where nothing can be written.
+    manifest = _standing(out, facts, pad, seed, source, index)
     if manifest is None:
-        raise UserError(f"{shown(out)} exists and was not written by make_lmdb.py: name another folder with --out")
-    for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed)):
-        if have != want:
-            raise UserError(f"{shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with only_builder(out) as partial:
+            manifest = _standing(out, facts, pad, seed, source, index) or _make(
+                facts, source, out, partial, pad, seed, trust, quiet, index
+            )
+    verify(manifest, facts)
     return manifest
 
 
-def _refuse_other_source(manifest, source):
-    built_from = _written(manifest)["source"]
+def check(facts, out=None):
+    """Reads every record of a data set that is built, whether it was read before or not, and returns its manifest."""
+    out = whole_name(out or default_folder("data") / facts.name)
+    manifest = read_manifest(out, facts)
+    if manifest is None:
+        raise UserError(f"no {facts.title} in {shown(out)}: name its folder with --out, or build it: without --check")
+    verify(manifest, facts, again=True)
+    return manifest
+
+
+def _make(facts, source, out, partial, pad, seed, trust, quiet, index):
+    """Builds the data set, or the index of one that stands, in folder `partial` and puts it into its place."""
+    try:
+        if out.exists():
+            _add_index(facts, source, read_manifest(out, facts), partial)
+        else:
+            _build(facts, source, partial, pad, seed, trust, quiet, index)
+            put_in_place(partial, out)
+    except lmdb.Error as error:
+        raise UserError(f"{partial}: cannot be written ({error}): is the disk full? make room and try again") from None
+    except OSError as error:
+        error.filename = error.filename or str(partial)  # a write that fails names none
+        raise
+    return read_manifest(out, facts)
+
+
+def _standing(out, facts, pad, seed, source, index):
+    """The manifest of the same data set built before, or None where it, or the index that is asked for, is still to be made.
+    Anything else at `out` is not ours to overwrite."""
+    manifest = read_manifest(out, facts)
+    if manifest is None:
+        return None
+    for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed)):
+        if have != want:
+            raise UserError(f"{shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
+    if index and not manifest.indexed:
+        return None
+    built_from = read_written(out)["source"]
     # The official images are the same from wherever they came.
     if source is not None and not manifest.official and built_from != str(Path(source).absolute()):
-        raise UserError(
-            f"{shown(manifest.folder)} was built from {built_from}, not {source}: name another --out, or delete it"
-        )
-
-
-def _written(manifest):
-    return json.loads((manifest.folder / "manifest.json").read_text())
+        raise UserError(f"{shown(out)} was built from {built_from}, not {source}: name another --out, or delete it")
+    print(f"{shown(out)} is built already: {manifest.train_images:,} + {manifest.test_images:,} images")
+    return manifest
 
 
 def _add_index(facts, source, manifest, partial):
     """Adds the index to a data set that was built without. Nothing else of it changes; `source` is read to check each image."""
-    written = _written(manifest)
+    require_writable(manifest.folder)  # before the time that reading takes
+    written = read_written(manifest.folder)
     if source is None:
         source = written["source"] if Path(written["source"]).exists() else default_source(facts)
     (images, labels), *_ = datasets.read_dataset(facts, Path(source), trust=True)
@@ -130,9 +138,9 @@ def _add_index(facts, source, manifest, partial):
     # Without its line in the manifest it is not part of the data set: a kill before that line leaves the old state.
     folder = Path(INDEX_FILE).parent
     shutil.rmtree(manifest.folder / folder, ignore_errors=True)
-    (partial / folder).rename(manifest.folder / folder)
+    shutil.move(partial / folder, manifest.folder / folder)  # the data set may be a mount of its own
     written["bytes"][INDEX_FILE] = (manifest.folder / INDEX_FILE).stat().st_size
-    path = manifest.folder / "manifest.json"
+    path = manifest.folder / MANIFEST
     times = path.stat()
     write_whole(path, _text(written))
     # The images are as old as they were: Snakemake need not ask whether stages are to be trained again.
@@ -146,15 +154,16 @@ def shuffled(count, seed):
 
 def _build(facts, source, folder, pad, seed, trust, quiet, index):
     source = Path(source) if source is not None else default_source(facts)
-    train, test, official, source_sha256 = datasets.read_dataset(facts, source, trust)
-    if not official:
+    train, test, differences, source_sha256 = datasets.read_dataset(facts, source, trust)
+    if differences:
         # An unpacked folder of files too many to list cannot be told from the official one.
         published = sources.DOWNLOADS[facts.name][0].file if facts.name in sources.ARCHIVES else facts.title
-        print(
-            f"note: {source} is not the official {published}: {len(train[1]):,} + {len(test[1]):,} images "
-            f"(official: {facts.train_images:,} + {facts.test_images:,})",
-            file=sys.stderr,
-        )
+        counts, expected = (len(train[1]), len(test[1])), (facts.train_images, facts.test_images)
+        if counts == expected:
+            how = "; ".join(differences)
+        else:
+            how = "{:,} + {:,} images (official: {:,} + {:,})".format(*counts, *expected)
+        print(f"note: {source} is not the official {published}: {how}", file=sys.stderr)
     folder.mkdir()
     order = shuffled(len(train[1]), seed)
     digest = hashlib.sha256()
@@ -175,7 +184,7 @@ def _build(facts, source, folder, pad, seed, trust, quiet, index):
         "layout": "Datum: uint8, channels x height x width",
         "pad": pad,
         "seed": seed,
-        "official": official,
+        "official": not differences,
         "source": str(source.absolute()),
         "source_sha256": source_sha256,
         "pixels_sha256": digest.hexdigest(),
@@ -187,7 +196,7 @@ def _build(facts, source, folder, pad, seed, trust, quiet, index):
     }
     if isinstance(train[0], tiny_imagenet.Jpegs):
         manifest["decoder"] = tiny_imagenet.decoder()
-    write_whole(folder / "manifest.json", _text(manifest))
+    write_whole(folder / MANIFEST, _text(manifest))
 
 
 def _text(manifest):
@@ -239,7 +248,7 @@ def write_lmdb(path, images, labels, order, pad, digest, quiet, sums=None):
                     datum.label = int(labels[index])
                     digest.update(bytes((datum.label,)))
                     digest.update(datum.data)
-                    transaction.put(index_lmdb.key(position), datum.SerializeToString(), append=True)
+                    transaction.put(key(position), datum.SerializeToString(), append=True)
         environment.sync(True)
 
 
@@ -275,13 +284,19 @@ def main():
         help="write train_index_lmdb too, for networks that keep something for each image; a data set that is there gets it added",
     )
     parser.add_argument("--trust", action="store_true", help="use files whose content is not the official one")
+    parser.add_argument("--check", action="store_true", help="read every record of what is built, and build nothing")
     options = parser.parse_args()
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: expected 0 or more")
     facts = dataset(options.dataset)
-    manifest = make_lmdb(
-        facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
-    )
+    if options.check:
+        if options.source or options.index or options.trust or options.pad is not None:
+            raise UserError("--check builds nothing: give it --dataset and --out alone")
+        manifest = check(facts, options.out)
+    else:
+        manifest = make_lmdb(
+            facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
+        )
     print(
         f"{shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
         f"pixels sha256 {manifest.pixels[:12]}" + (", indexed" if manifest.indexed else "")

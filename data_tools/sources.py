@@ -70,6 +70,28 @@ NAMES = {name: tuple(members) for name, members in MEMBERS.items()} | {
 IMAGES = {"tiny-imagenet": re.compile(r"(?<![^/])(train/[^/]+|val)/images/[^/]+\.JPEG\Z")}
 """Files of images besides these: the end of a path that is one."""
 
+_PICKLES = "the Python version, whose files are pickles, and a pickle can run any program when it is read"
+_MATLAB = "the MATLAB version"
+
+
+def _instead(what, name, archive):
+    return f"{what}: get the binary version, {archive}: python data_tools/fetch.py --dataset {name}"
+
+
+OTHERS = {
+    "cifar10": {
+        "data_batch_1": _instead(_PICKLES, "cifar10", "cifar-10-binary.tar.gz"),
+        "data_batch_1.mat": _instead(_MATLAB, "cifar10", "cifar-10-binary.tar.gz"),
+        "train.bin": "CIFAR-100, not CIFAR-10: build it with --dataset cifar100",
+    },
+    "cifar100": {
+        "train": _instead(_PICKLES, "cifar100", "cifar-100-binary.tar.gz"),
+        "train.mat": _instead(_MATLAB, "cifar100", "cifar-100-binary.tar.gz"),
+        "data_batch_1.bin": "CIFAR-10, not CIFAR-100: build it with --dataset cifar10",
+    },
+}
+"""Files by which another form of a data set is known, or another data set, and what to do about it."""
+
 FASHION_MNIST_PACKAGE = "/usr/share/datasets/fashion-mnist"
 """Where Debian's package dataset-fashion-mnist puts its four files."""
 

@@ -4,22 +4,17 @@
 third file, extra_32x32.mat, is not read.
 """
 
-import faulthandler
 import io
-import multiprocessing
-import os
-import resource
-import signal
+import math
 
 import numpy as np
 from scipy.io import loadmat, matlab, whosmat
 
-from hkd.base.cli import USER_ERROR, UserError
+from hkd.base.apart import Crashed, apart
+from hkd.base.cli import UserError
 
 MOST_IMAGES = 100_000
 """With room for the 73,257 of the official file: a few compressed bytes may not claim all memory."""
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def read(facts, files):
@@ -29,35 +24,16 @@ def read(facts, files):
 
 def _apart(name, content, facts):
     """_split in a process of its own: SciPy's reader (1.17) crashes on some damaged files."""
-    with open(os.memfd_create(name), "w+b", buffering=0) as result:  # noqa: PTH123 (a descriptor)
-        work = (name, content, facts, result)
-        process = multiprocessing.get_context("fork").Process(target=_write_split, args=work, daemon=True)
-        # Python drops the exception of a signal that comes as it forks.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-        process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        process.join()
-        result.seek(0)
-        if process.exitcode == USER_ERROR:
-            raise UserError(result.read().decode())
-        if process.exitcode:
-            raise _damaged(name, f"its reader ended with code {process.exitcode}")
-        return np.load(result, allow_pickle=False), np.load(result, allow_pickle=False)
-
-
-def _write_split(name, content, facts, result):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the tool's to answer; it ends this process with its own
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    faulthandler.disable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        for array in _split(name, content, facts):
-            np.save(result, array, allow_pickle=False)
-    except UserError as error:
-        result.write(str(error).encode())
-        os._exit(USER_ERROR)
-    os._exit(0)
+        with apart(_write_split, name, content, facts) as result:
+            return np.load(result, allow_pickle=False), np.load(result, allow_pickle=False)
+    except Crashed as error:
+        raise _damaged(name, str(error)) from None
+
+
+def _write_split(result, name, content, facts):
+    for array in _split(name, content, facts):
+        np.save(result, array, allow_pickle=False)
 
 
 def _split(name, content, facts):
@@ -110,7 +86,7 @@ def _check_shapes(name, shapes, facts):
     if shape[:3] != expected or len(shape) > 4:
         raise UserError(f"{name}: X is {_by(shape)}: expected {_by(expected)} x N")
     count = shape[3] if len(shape) == 4 else 1
-    if max(count, int(np.prod(shapes["y"]))) > MOST_IMAGES:
+    if max(count, math.prod(shapes["y"])) > MOST_IMAGES:
         raise UserError(f"{name}: X is {_by(shape)} and y {_by(shapes['y'])}: expected at most {MOST_IMAGES:,} images")
 
 

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 
 from hkd.base.files import sha256, shown, write_whole
 from hkd.engines import torch as torch_engine
-from hkd.paper import datasets, experiments, methods
+from hkd.paper import contents, datasets, experiments, methods
 from hkd.stages import records
 from hkd.stages.stage import planned
 from hkd.training import hint_dynamic
@@ -67,6 +67,7 @@ def main():
         raise UserError(
             f"no {facts.title} in {shown(folder)}: build it with data_tools/make_lmdb.py, or name it with --data"
         )
+    contents.verify(manifest, facts)
     if options.weights and not options.weights.is_file():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
     if options.export:
@@ -75,7 +76,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as scratch:
         beside = None
-        if stage.kind == "dynamic":
+        if stage.declared.beside:
             hint_dynamic.check_data(stage, manifest)
             beside = hint_dynamic.beside(stage, manifest, Path(scratch))
         found = parity.compare(stage, folder, manifest, options.iterations, options.weights, beside)

@@ -12,6 +12,7 @@ from hkd.base.cli import ROOT, Parser, fail, run, use_project_python
 if __name__ == "__main__":
     use_project_python()
 
+from hkd.base.files import write_whole
 from hkd.stages.committed import all_files
 
 
@@ -37,7 +38,7 @@ def main():
         return 0
     for path in differing:
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-        (ROOT / path).write_text(wanted[path])
+        write_whole(ROOT / path, wanted[path])
     for path in stale:
         (ROOT / path).unlink()
     print(f"{len(wanted)} files: {len(differing)} written, {len(stale)} removed, the rest as they were")

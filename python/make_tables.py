@@ -25,7 +25,7 @@ if __name__ == "__main__":
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import experiments
-from hkd.results import claims, collected, cost, figures, report, speed, tables
+from hkd.results import claims, collected, cost, figures, report, speed, tables, weights
 from hkd.results.runs import Choice, Runs, View
 from hkd.results.sheet import markdown
 from hkd.results.targets import TARGETS, WEIGHTS
@@ -42,12 +42,12 @@ DEFAULTS = {
     "jobs": 1,
     "nets": tables.NETS,
     **dict.fromkeys(
-        ("experiment", "measured", "collect", "check", "cost", "measure", "scale", "seed", "engine", "set")
+        ("experiment", "measured", "collect", "weights", "check", "cost", "measure", "scale", "seed", "engine", "set")
     ),
 }
 CHOICE = ("scale", "seed", "engine", "set")
 MODES = {
-    "measured": ("collect", "engine"),
+    "measured": ("collect", "weights", "engine"),
     "check": ("runs", *CHOICE),
     "cost": ("names", "scale", "nets", "rate", "measure", "jobs", "engine"),
     "experiment": ("runs", "out", *CHOICE),
@@ -71,6 +71,12 @@ def parser():
         help="make everything in FOLDER from FOLDER/records, where --collect put them; --engine: the engine of its tables",
     )
     p.add_argument("--collect", type=Path, metavar="RUNS", help="of --measured: first copy the records of RUNS there")
+    p.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="of --collect: keep the weights of teachers and proposed students of the paper's own length in FOLDER",
+    )
     p.add_argument("--check", action="store_true", help="print the table of claims")
     p.add_argument("--cost", action="store_true", help="print what every target costs")
     p.add_argument("--rate", type=float, metavar="IT/S", help="of --cost: iterations a second; default 10")
@@ -167,8 +173,13 @@ def made(name, runs):
 def make_measured(options):
     if options.collect:
         print(f"{collected.collect(options.collect, options.measured)} records from {shown(options.collect)}")
+        if options.weights:
+            weights.keep(options.collect, options.weights)
     files = collected.pages(options.measured, options.engine)
     collected.write(options.measured, files)
+    if options.weights:
+        options.weights.mkdir(parents=True, exist_ok=True)
+        write_whole(options.weights / "README.md", weights.page(options.weights, options.measured))
     print(f"{len(files)} files in {shown(options.measured)}: {', '.join(files)}")
     return 0
 

@@ -104,6 +104,12 @@ def main():
         return status(options)
     if not (math.isfinite(options.snapshot_seconds) and options.snapshot_seconds >= 0):
         raise UserError(f"--snapshot-seconds {options.snapshot_seconds}: expected 0 or more")
+    for option, folder in (
+        ("--runs", options.runs),
+        ("--data", options.data),
+        ("--teacher-data", options.teacher_data),
+    ):
+        check_name(option, folder)
     chosen = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
@@ -141,6 +147,16 @@ def main():
     return 0
 
 
+def check_name(option, folder):
+    """Raises UserError for a folder that Caffe's files, which are UTF-8, cannot name."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{option} {folder}: its name is not UTF-8, and Caffe's files could not name it: use another folder"
+        ) from None
+
+
 def list_experiments():
     longest = max(map(len, experiments.EXPERIMENTS))
     for e in experiments.EXPERIMENTS.values():
@@ -162,7 +178,9 @@ def status(options):
     table = Table("data set", "scale, seed", "stage", "state", box=None)
     for heading in ("Pc last", "Pc best", "seconds"):
         table.add_column(heading, justify="right")
-    for dataset, group, name, state, last, best, seconds in rows:
+    for dataset, group, name, state, last, best, seconds, note in rows:
+        if note:
+            print(f"note: {note}", file=sys.stderr)
         numbers = [f"{n:.2f}" if n is not None else "-" for n in (last, best)]
         table.add_row(dataset, group, name, state, *numbers, f"{seconds:.0f}" if seconds is not None else "-")
     console = Console()

@@ -47,6 +47,7 @@ def driver(folder):
     import caffe
 
     from hkd.base.progress import Progress
+    from hkd.engines import devices
     from hkd.networks import solvers
     from hkd.paper import datasets, experiments
     from hkd.stages.stage import planned
@@ -55,11 +56,10 @@ def driver(folder):
 
     stage = planned(experiments.experiment("fashion-mnist-r14-r8"), "baseline", "baseline")
     manifest = datasets.read_manifest(folder / "lmdb", stage.experiment.facts)
-    task = job.Job(
-        "fashion-mnist-r14-r8", (), "baseline", 0, 1, 1.0, 1, str(folder / "runs"), str(folder / "lmdb"),
-        (), 2, "bench", "caffe", "fp32", False, 60.0, 0,
-    )  # fmt: skip
-    own = stage.folder(task.runs)
+    device = devices.Device((), 2, "bench")
+    how = job.How(str(folder / "runs"), str(folder / "lmdb"), device, "caffe", "fp32", snapshot_seconds=60)
+    task = job.Job(stage, how, parent=0)
+    own = stage.folder(how.runs)
     own.mkdir(parents=True)
     caffe.set_mode_cpu()
     digest, parents, _ = job.prepare(stage, own, task, manifest)

@@ -197,7 +197,7 @@ def iteration(what, name, threads, folder):
     parameter.test_interval = 2**31 - 1
     path.write_text(solvers.text(parameter, []))
     solver = torch_engine.get_solver(path, precision=what[:4])
-    if stage.part.needs_teacher:
+    if stage.declared.taught:
         caffe.set_mode_cpu()
         theirs = caffe.get_solver(str(path))
         theirs.net.forward(end="data")

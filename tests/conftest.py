@@ -22,6 +22,18 @@ for name in ("DATA", "RUNS", "RESULTS", "IMAGE"):
 for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
     os.environ.pop(name, None)  # started by make, the commands that they run answer as those that a user starts
 
+EXPENSIVE = ("paper_runs", "chain", "uninterrupted", "whole", "collected")
+"""Fixtures of the session that take long: the tests that ask for one run one after another in one process."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items):
+    """Where tests run in parallel (pytest-xdist), what shares an expensive fixture, or else a file, stays together."""
+    for item in items:
+        shared = [name for name in EXPENSIVE if name in item.fixturenames]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.name))
+
+
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL = Path(os.environ.get("HKD_TEST_DATA", ROOT.parent / "shared/data"))
 """Data sets as published, or parts of them. Tests that need them skip where the folder is absent."""
@@ -254,3 +266,31 @@ def paper_runs(lmdbs, tmp_path_factory):
     where = (f"data={lmdbs}", f"runs={folder / 'runs'}", f"out={folder / 'out'}")
     names = ("table1", "table4", "table5", "figure7", "figure8", "figure9")
     return folder, snakemake(*names, config=(*TINY, *where), check=0)
+
+
+RUN = "python/run_stage.py"
+SCALE = 0.0005  # 18 iterations of teacher, baseline and KD; 2, 4 and 8 of the hint steps
+EXPERIMENT = "fashion-mnist-r14-r8"
+
+
+def run_stage(data, runs, *more, scale=SCALE, **options):
+    return command(RUN, "--experiment", EXPERIMENT, "--data", data, "--runs", runs, "--scale", scale, *more, **options)
+
+
+def group(runs, scale=SCALE, seed=1):
+    return Path(runs) / f"fashion-mnist/scale{scale:g}-seed{seed}"
+
+
+@pytest.fixture(scope="session")
+def chain(fashion, tmp_path_factory):
+    """The layer-wise method from nothing to its KD stage, in one command."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = run_stage(fashion, runs, "--method", "layerwise", "--stage", "kd", check=0)
+    return group(runs), done
+
+
+@pytest.fixture
+def copy(chain, tmp_path):
+    """The chain in a runs folder of its own, to damage."""
+    shutil.copytree(chain[0].parent.parent, tmp_path / "runs")
+    return tmp_path / "runs"

@@ -1,41 +1,16 @@
 """What Caffe's own Data layer makes of our LMDBs, against NumPy: padding, crops, mirroring, mean, order."""
 
 import caffe
-import lmdb
 import numpy as np
 import pytest
-from caffe.proto import caffe_pb2
 
 from hkd.networks import prototxt
 from hkd.networks.feed import Feed, both_phases, data_layers
 from hkd.paper import experiments
+from lmdbs import read_lmdb, read_mean
+from nets import data_net
 
 PAD, SIZE = 4, 32
-
-
-def read_lmdb(folder):
-    images, labels = [], []
-    with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
-        for _, value in transaction.cursor():
-            datum = caffe_pb2.Datum.FromString(value)
-            images.append(np.frombuffer(datum.data, np.uint8).reshape(datum.channels, datum.height, datum.width))
-            labels.append(datum.label)
-    return np.array(images), np.array(labels)
-
-
-def read_mean(path):
-    blob = caffe_pb2.BlobProto.FromString(path.read_bytes())
-    return np.array(blob.data, np.float32).reshape(blob.channels, blob.height, blob.width)
-
-
-def data_net(folder, phase, tmp_path, batch=100, changes=()):
-    experiment = experiments.experiment("cifar10-r14-r8", changes)
-    n = caffe.NetSpec()
-    test = data_layers(n, experiment, Feed(str(folder), batch, batch))
-    n.silent = caffe.layers.Silence(n.data, n.label, ntop=0)
-    path = tmp_path / "data.prototxt"
-    path.write_text(prototxt.text(both_phases("data", n, test), []))
-    return caffe.Net(str(path), phase)
 
 
 def test_the_padding_minus_the_mean_is_exactly_zero(colour):

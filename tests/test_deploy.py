@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, command
 from hkd.networks import deploy, prototxt, resnet
 from hkd.paper import experiments
-from test_data_layer import read_lmdb
+from lmdbs import read_lmdb
 
 EXPERIMENT = "fashion-mnist-r14-r8"
 

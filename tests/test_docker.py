@@ -30,7 +30,7 @@ RUN = "python/run_stage.py"
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 BUILD_IMAGE = ROOT / "docker/build_image.sh"
 LARGEST = 1_200_000_000  # bytes of the CPU image
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "docker/README.md").read_text()
 README_LINES = re.findall(r"^docker run --rm hkd-caffe (python .*)$", README, re.M)
 
 

@@ -1,7 +1,6 @@
 """What nets answer on the test set, and what three of them answer together: against a computation of our own from their weights."""
 
 import csv
-import importlib.util
 import json
 import shutil
 
@@ -19,14 +18,11 @@ from hkd.results.rows import Row
 from hkd.results.runs import Runs
 from hkd.stages import answers, records
 from hkd.stages.stage import planned
-from test_data_layer import read_lmdb
+from lmdbs import read_lmdb
+from nets import ENGINES
 
 RUN, MAKE = "python/run_stage.py", "python/make_tables.py"
 NAME = "fashion-mnist-r14-r8"
-ENGINES = [
-    "caffe",
-    pytest.param("torch", marks=pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch")),
-]
 
 
 def words_of(fashion, runs, engine="caffe"):

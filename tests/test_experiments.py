@@ -324,3 +324,55 @@ class TestHintLayers:
         names = [s.name for s in lineage(planned(e, "layerwise", "kd"))]
         assert ["+hint_relu=before" in name for name in names] == [False, True, True, True, True]
         assert "+" not in planned(e, "kd", "kd").name
+
+
+class TestAnyPair:
+    """An experiment that no paper has, named by its data set and its two networks."""
+
+    @pytest.mark.parametrize(
+        ("name", "teacher", "student"),
+        [
+            ("cifar10-r56-r20", (56, 16), (20, 16)),
+            ("cifar100-r32w64-r14w32", (32, 64), (14, 32)),
+            ("mnist-r14-r8", (14, 16), (8, 16)),
+        ],
+    )
+    def test_its_networks_and_the_settings_of_its_data_set(self, name, teacher, student):
+        found = experiments.experiment(name, ["lambda_kd=3"])
+        assert ((found.teacher.depth, found.teacher.width), (found.student.depth, found.student.width)) == (
+            teacher,
+            student,
+        )
+        assert found.max_iter == experiments.experiment(f"{found.dataset}-r8").max_iter and found.lambda_kd == 3
+        assert found.regressed_pairs == ([1, 2, 3] if teacher[1] != student[1] else [])
+
+    def test_its_stages_are_those_of_an_experiment_with_the_same_networks(self):
+        one, other = experiments.experiment("cifar10-r26-r20"), experiments.experiment("cifar10-r26-r14")
+        assert planned(one, "", "teacher").name == planned(other, "", "teacher").name
+        named = experiments.experiment("cifar10-r14w16-r8")
+        known = experiments.experiment("cifar10-r14-r8")
+        for kind in ("baseline", "kd"):
+            assert planned(named, kind, kind).name == planned(known, kind, kind).name
+
+    def test_a_teacher_of_another_data_set(self):
+        found = experiments.experiment("svhn-to-cifar10-r20-r8")
+        assert (found.teacher_dataset, found.teacher.depth, found.pair) == ("svhn", 20, "svhn.r20-r8")
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("cifar10-r21-r8", ["depth 21", "6n+2", "20, 26"]),
+            ("cifar10-r20-r2", ["depth 2:"]),
+            ("cifar10-r2000-r8", ["depth 2,000", "at most 1,202"]),
+            ("cifar10-r20w5000-r8", ["width 5,000", "1,024"]),
+            ("cifar10-r20w0-r8", ["width 0"]),
+            ("cifar10-r14-r8-r8", ["unknown experiment 'cifar10-r14-r8-r8'", "did you mean cifar10-r14-r8"]),
+            ("cifar11-r14-r8", ["did you mean cifar10-r14-r8"]),
+            (f"cifar10-r{20 * '9'}-r8", ["unknown experiment"]),
+            ("", ["unknown experiment ''"]),
+        ],
+    )
+    def test_a_name_that_cannot_be(self, name, words):
+        with pytest.raises(UserError) as refused:
+            experiments.experiment(name)
+        assert all(word in str(refused.value) for word in words)

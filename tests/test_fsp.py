@@ -17,9 +17,8 @@ from hkd.base.files import sha256
 from hkd.networks import fsp, losses
 from hkd.networks.feed import Feed
 from hkd.paper import experiments, methods
-from hkd.stages import surgery
 from hkd.stages.stage import planned
-from test_losses import build, central_differences, total
+from nets import build, central_differences, total, weights
 
 RUN = "python/run_stage.py"
 FEED = Feed("D", 128, 100)
@@ -221,12 +220,3 @@ class TestTrained:
         nets = [self.folders(dense_flow)[f"r14-r8-fsp-permuted-fsp-net{net}"] for net in (1, 2)]
         assert len({(folder / "net.prototxt").read_text().count("param_str") for folder in nets}) == 1
         assert len({(folder / "net.prototxt").read_text() for folder in nets}) == 2
-
-
-def weights(path):
-    """{layer: its blobs as one vector} of a caffemodel."""
-    return {
-        x.name: np.concatenate([np.array(b.data, np.float32) for b in x.blobs])
-        for x in surgery.read(path).layer
-        if x.blobs
-    }

@@ -22,8 +22,7 @@ from hkd.networks import losses, prototxt, solvers
 from hkd.paper import experiments, methods, stated
 from hkd.stages import committed, snapshots, surgery
 from hkd.stages.stage import NETS, Stage, lineage, planned
-from test_ensembles import ENGINES
-from test_losses import build
+from nets import ENGINES, build
 
 RUN = "python/run_stage.py"
 FAST, SMALL = "cifar10-r26-r26-21k", "cifar10-r26-r8"

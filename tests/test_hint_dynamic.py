@@ -22,7 +22,7 @@ from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.layers import history, meta_network
 from hkd.networks import losses, prototxt, solvers
-from hkd.paper import experiments, methods
+from hkd.paper import experiments
 from hkd.paper.architecture import Architecture
 from hkd.paper.datasets import dataset
 from hkd.results import cost
@@ -33,8 +33,7 @@ from hkd.training import hint_dynamic
 from hkd.training.hint_dynamic.gradient import MetaGradient
 from hkd.training.hint_dynamic.images import MetaImages
 from hkd.training.hint_dynamic.optimizer import Optimizer
-from test_data_layer import data_net
-from test_losses import build, central_differences, softmax, total
+from nets import build, central_differences, data_net, softmax, total
 
 RUN, TOOL = "python/run_stage.py", "data_tools/make_lmdb.py"
 CONTROLS = ("hint-dynamic-no-ensemble", "hint-dynamic-global", "hint-dynamic-random", "hint-dynamic-equal")
@@ -758,7 +757,7 @@ def test_the_workflow_asks_for_the_index_where_a_stage_reads_it():
     jobs.stages = {jobs.folder(stage): stage for stage in stages}
     with_index, without = (jobs.inputs(jobs.folder(stage)) for stage in stages)
     assert f"data/cifar10/{INDEXED}" in with_index and not any(INDEXED in path for path in without)
-    assert methods.METHODS["hint-dynamic"][0].indexed and not methods.METHODS["kd"][0].indexed
+    assert [stage.declared.indexed for stage in stages] == [True, False]
 
 
 def test_snakemake_adds_the_index_and_leaves_the_data_set_alone(indexed, fashion, tmp_path):

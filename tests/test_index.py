@@ -15,8 +15,7 @@ import pytest
 from conftest import ROOT, command, one_line, write_fashion
 from hkd.base.cli import UserError
 from hkd.paper import datasets
-from test_data_layer import read_lmdb
-from test_make_lmdb import TOOL, build, manifest
+from lmdbs import TOOL, build, manifest, read_lmdb
 
 KEPT = ("train_lmdb/data.mdb", "test_lmdb/data.mdb", "mean_train.binaryproto", "mean_test.binaryproto")
 INDEX = "train_index_lmdb/data.mdb"
@@ -37,9 +36,9 @@ def copy(colour, tmp_path):
 
 
 def untouched(folder, original):
-    """Whether `folder` is byte for byte `original`, a data set without the index."""
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return files == sorted(path.relative_to(original) for path in original.rglob("*") if path.is_file()) and all(
+    """Whether `folder` is byte for byte `original`, a data set without the index (the stamps of what was read apart)."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
+    return files == sorted(path.relative_to(original) for path in original.rglob("[!.]*") if path.is_file()) and all(
         (folder / path).read_bytes() == (original / path).read_bytes() for path in files
     )
 

@@ -6,6 +6,7 @@ import pytest
 from caffe import layers as L
 
 from hkd.networks import losses
+from nets import build, central_differences, softmax, total
 
 TAU, WEIGHT, CLASSES = 3.0, 5.0, 4
 
@@ -18,41 +19,6 @@ def kd_net(tmp_path, batch, weight=WEIGHT, tau=TAU, hard_tau=1.0):
     losses.hard_cross_entropy(n, "hard", n.student, n.label, hard_tau)
     losses.soft_cross_entropy(n, "soft", n.student, n.teacher, tau, weight, CLASSES)
     return build(n, tmp_path)
-
-
-def build(n, tmp_path):
-    path = tmp_path / "net.prototxt"
-    path.write_text("force_backward: true\n" + str(n.to_proto()))
-    return caffe.Net(str(path), caffe.TRAIN)
-
-
-def softmax(z):
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def total(net):
-    net.forward()
-    return sum(
-        float(net.blobs[name].data) * weight
-        for name, weight in zip(net._blob_names, net._blob_loss_weights, strict=True)
-        if weight
-    )
-
-
-def central_differences(net, blob, step=1e-2):
-    """d loss / d blob by (f(x + step) - f(x - step)) / 2 step, element by element."""
-    data = net.blobs[blob].data
-    gradient = np.zeros(data.shape)
-    for index in np.ndindex(*data.shape):
-        kept = data[index].copy()
-        sides = []
-        for sign in (1, -1):
-            net.blobs[blob].data[index] = kept + sign * step
-            sides.append(total(net))
-        net.blobs[blob].data[index] = kept
-        gradient[index] = (sides[0] - sides[1]) / (2 * step)
-    return gradient
 
 
 def fill(net, batch, spread=2.0):

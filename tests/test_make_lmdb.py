@@ -2,7 +2,8 @@
 
 import gzip
 import io
-import json
+import multiprocessing
+import os
 import resource
 import shutil
 import signal
@@ -14,23 +15,18 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import archives
+import building
 from conftest import FASHION, ROOT, command, official, one_line, read_idx, write_cifar, write_fashion, write_idx
-from test_data_layer import read_lmdb
-
-TOOL = "data_tools/make_lmdb.py"
-
-
-def build(dataset, source, out, *more, **options):
-    return command(TOOL, "--dataset", dataset, "--source", source, "--out", out, *more, **options)
+from hkd.base.cli import UserError
+from lmdbs import TOOL, build, cut, manifest, nothing_beside, nothing_left, read_lmdb, read_mean
 
 
-def nothing_left(out):
-    return not out.exists() and not list(out.parent.glob(f".{out.name}*"))
-
-
-def manifest(out):
-    return json.loads((out / "manifest.json").read_text())
+def partials(out):
+    return list(out.parent.glob(f".{out.name}.*.partial"))
 
 
 def cifar100(folder, train=50, test=20):
@@ -69,7 +65,6 @@ def test_the_real_cifar10_archive(tmp_path):
     )
     assert written["pixels_sha256"].startswith("7dcbc9b98668")
     # He et al.'s mean of CIFAR-10 is known: about 125.3, 123.0, 113.9 in red, green, blue.
-    from test_data_layer import read_mean
 
     np.testing.assert_allclose(
         read_mean(tmp_path / "c/mean_test.binaryproto").mean(axis=(1, 2)), [125.3, 123.0, 113.9], atol=0.1
@@ -148,10 +143,6 @@ def test_building_twice_builds_once_and_never_overwrites(colour_source, tmp_path
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
-def cut(path, size):
-    path.write_bytes(path.read_bytes()[:size])
-
-
 def flip(path, at):
     content = bytearray(path.read_bytes())
     content[at] ^= 0x10
@@ -210,8 +201,11 @@ def test_a_bit_flipped_in_an_official_file(tmp_path):
         (source / path.name).write_bytes(gzip.compress(content, 1))
     one_line(build("fashion-mnist", source, tmp_path / "out"), "t10k-images-idx3-ubyte", "not the official content")
     assert nothing_left(tmp_path / "out")
-    build("fashion-mnist", source, tmp_path / "out", "--trust", check=0)
+    done = build("fashion-mnist", source, tmp_path / "out", "--trust", check=0)
     assert not manifest(tmp_path / "out")["official"]
+    # As many images as the official ones: what is said is what differs.
+    assert "not the official Fashion-MNIST: t10k-images-idx3-ubyte has sha256 " in done.stderr
+    assert "(official: 5b4141f0afba)" in done.stderr and "60,000" not in done.stderr
 
 
 @pytest.mark.parametrize("form", ["gz", "xz"])
@@ -317,6 +311,171 @@ def test_a_file_that_unpacks_to_far_too_much(fashion_source, tmp_path):
     one_line(build("fashion-mnist", source, tmp_path / "out"), "train-images-idx3-ubyte.gz", "larger than")
 
 
+def test_idx_dimensions_whose_product_wraps_round(fashion_source, tmp_path):
+    """2^22 x 2^21 x 2^21 is 0 in 64 bits, the length of what follows."""
+    source = shutil.copytree(fashion_source, tmp_path / "wraps")
+    header = bytes((0, 0, 8, 3)) + b"".join((1 << bits).to_bytes(4, "big") for bits in (22, 21, 21))
+    (source / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(header))
+    one_line(build("fashion-mnist", source, tmp_path / "out"), "t10k-images-idx3-ubyte: 16 bytes", "header promises")
+
+
+def header_alone(kind, size, name="data_batch_1.bin", **fields):
+    """The 512 bytes of a member that is of `size` bytes, it says."""
+    info = member(name, type=kind, **fields)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(**records):
+    """A header of records for the next member."""
+    lines = b""
+    for key, value in records.items():
+        text = f" {key.replace('_', '.')}={value}\n".encode()
+        length = next(n for n in range(len(text), 9000) if len(str(n)) + len(text) == n)
+        lines += str(length).encode() + text
+    return header_alone(tarfile.XHDTYPE, len(lines)) + lines.ljust(-(-len(lines) // 512) * 512, b"\0")
+
+
+PLAIN = header_alone(tarfile.REGTYPE, 0)
+SPARSE_0 = pax(GNU_sparse_map="0,1")
+SPARSE_1 = pax(GNU_sparse_major=1, GNU_sparse_minor=0)
+HEADERS = {
+    "a long name of 3 GiB": (PLAIN + header_alone(tarfile.GNUTYPE_LONGNAME, 3 << 30), "too large"),
+    "records of 3 GiB": (PLAIN + header_alone(tarfile.XHDTYPE, 3 << 30), "too large"),
+    "the same for all members": (header_alone(tarfile.XGLTYPE, 3 << 30), "too large"),
+    "records up to the end": (PLAIN + header_alone(tarfile.XHDTYPE, -1024) + bytes(2 << 20), "too large"),
+    "a header of headers": (pax(comment="x" * 8000) * 200 + PLAIN, "too large"),
+    "a sparse file": (header_alone(tarfile.GNUTYPE_SPARSE, 0), "sparse"),
+    "a sparse file as records": (SPARSE_0 + PLAIN, "sparse"),
+    "a sparse file of no numbers": (pax(GNU_sparse_map="x,y") + PLAIN, "damaged"),
+    "a sparse file without its map": (PLAIN + SPARSE_1 + PLAIN, "damaged"),
+    "a sparse map without end": (PLAIN + SPARSE_1 + PLAIN + b"9999999\n" + b"1\n" * 20_000_000, "too large"),
+    "a negative size": (PLAIN + header_alone(tarfile.REGTYPE, -512, "x") + bytes(1024), "x"),
+    "a negative size as a record": (PLAIN + pax(size=-2048) + header_alone(tarfile.REGTYPE, 0, "y") + bytes(1024), "y"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_tar_whose_headers_claim_what_is_not_so(tmp_path, name):
+    content, said = HEADERS[name]
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(content)
+    if "3 GiB" in name:
+        os.truncate(archive, len(content) + (3 << 30))
+    one_line(build("cifar10", archive, tmp_path / "out", timeout=100), archive, said)
+
+
+def test_an_archive_without_end(tmp_path):
+    (tmp_path / "a.tar").touch()
+    os.truncate(tmp_path / "a.tar", 5 << 30)
+    one_line(build("cifar10", tmp_path / "a.tar", tmp_path / "out", timeout=100), "a.tar: larger than 4294967296 bytes")
+
+
+def test_a_zip_whose_names_are_not_what_they_are_said_to_be(tmp_path):
+    """Marked as UTF-8."""
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("dätä", b"x")
+    archive.write_bytes(archive.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    one_line(build("cifar10", archive, tmp_path / "out"), "a.zip: damaged", "get it again")
+
+
+def small_archive(form):
+    stream = io.BytesIO()
+    files = {
+        "c/readme-of-a-name-as-long-as-can-be-" + "x" * 200: b"text",
+        "c/train.bin": b"1" * 700,
+        "c/test.bin": b"2",
+    }
+    if form == "zip":
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as z:
+            for name, content in files.items():
+                z.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=stream, mode="w", format=getattr(tarfile, f"{form.upper()}_FORMAT")) as t:
+            for name, content in files.items():
+                t.addfile(member(name, size=len(content), mtime=0.5), io.BytesIO(content))
+    return stream.getvalue()
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=4))
+@pytest.mark.parametrize("form", ["zip", "pax", "gnu"])
+def test_damaged_bytes_of_an_archive_are_read_or_refused(form, changes, tmp_path_factory):
+    content = bytearray(small_archive(form))
+    for at, value in changes:
+        content[at % len(content)] = value
+        if form != "zip":  # a header is read as far as its sum is right
+            for block in range(0, len(content) - 511, 512):
+                header = content[block : block + 512]
+                if header[257:262] == b"ustar":
+                    total = 256 + sum(header[:148]) + sum(header[156:])
+                    content[block + 148 : block + 156] = b"%06o\0 " % total
+    path = tmp_path_factory.getbasetemp() / f"damaged.{form}"
+    path.write_bytes(content)
+    try:
+        archives.read_files(path, archives.Wanted(("train.bin", "test.bin"), 1000, 2000))
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("name", ["fifo", "/dev/zero"])
+def test_a_source_that_never_ends(tmp_path, name):
+    os.mkfifo(tmp_path / "fifo")
+    one_line(build("cifar10", tmp_path / name, tmp_path / "out", timeout=60), name, "neither a file nor a folder")
+
+
+def test_a_folder_with_a_file_that_never_ends(small, tmp_path):
+    (small / "data_batch_3.bin").unlink()
+    os.mkfifo(small / "data_batch_3.bin")
+    one_line(build("cifar10", small, tmp_path / "out", timeout=60), "data_batch_3.bin is not in it")
+
+
+def test_an_empty_name_is_not_the_current_folder(colour_source, tmp_path):
+    one_line(command(TOOL, "--dataset", "cifar10", "--source", "", "--out", tmp_path / "out", cwd=colour_source), "''")
+    one_line(command(TOOL, "--dataset", "cifar10", "--out", "", cwd=tmp_path), "--out", "''")
+    one_line(command("data_tools/fetch.py", "--dataset", "cifar10", "--out", "", cwd=tmp_path), "--out", "''")
+
+
+def test_names_that_are_not_utf_8(colour_source, tmp_path):
+    """Of what is read they may be; Caffe's files could not name the LMDBs."""
+    source = shutil.copytree(colour_source, tmp_path / os.fsdecode(b"s\xff"))
+    (source / os.fsdecode(b"\xfe.bin")).write_bytes(b"")
+    build("cifar10", source, tmp_path / "out", check=0)
+    done = build("cifar10", source, tmp_path / "out", check=0)
+    assert "built already" in done.stdout
+    named = tmp_path / os.fsdecode(b"o\xff")
+    one_line(build("cifar10", source, named), "o\\udcff", "not UTF-8", "rename")
+    one_line(command("data_tools/fetch.py", "--dataset", "cifar10", "--out", named), "not UTF-8")
+    one_line(command("python/run_stage.py", "--experiment", "cifar10-r14-r8", "--data", named), "not UTF-8")
+    assert not named.exists()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "said"),
+    [
+        (
+            "cifar10",
+            "cifar-10-batches-py/data_batch_1",
+            ("pickles", "cifar-10-binary.tar.gz", "fetch.py --dataset cifar10"),
+        ),
+        ("cifar10", "cifar-10-batches-mat/data_batch_1.mat", ("MATLAB version", "cifar-10-binary.tar.gz")),
+        ("cifar10", "cifar-100-binary/train.bin", ("CIFAR-100", "--dataset cifar100")),
+        ("cifar100", "cifar-100-python/train", ("pickles", "cifar-100-binary.tar.gz", "fetch.py --dataset cifar100")),
+        ("cifar100", "cifar-10-batches-bin/data_batch_1.bin", ("CIFAR-10,", "--dataset cifar10")),
+    ],
+)
+def test_another_form_of_the_data_set(tmp_path, dataset, file, said):
+    ran = f"cposix\nsystem\n(S'touch {tmp_path}/ran'\ntR.".encode()
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_bytes(ran)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as t:
+        t.add(tmp_path / file, file)
+    for source in (tmp_path / "a.tar.gz", (tmp_path / file).parent):
+        one_line(build(dataset, source, tmp_path / "out"), source, *said)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_unknown_data_set_and_bad_numbers(tmp_path, fashion_source):
     one_line(command(TOOL, "--dataset", "cifar11"), "cifar11", "did you mean cifar10")
     one_line(build("fashion-mnist", fashion_source, tmp_path / "o", "--pad", -1), "--pad -1")
@@ -357,8 +516,7 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_works(tmp_path, numb
     killed = 0
     for delay in np.linspace(0.0, 0.25, 6):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        partial = out.with_name(".out.partial")
-        while process.poll() is None and not partial.exists():
+        while process.poll() is None and not partials(out):
             time.sleep(0.001)
         time.sleep(delay)
         process.send_signal(number)
@@ -370,11 +528,13 @@ def test_a_killed_build_leaves_no_data_set_and_the_next_one_works(tmp_path, numb
             assert nothing_left(out)
     assert killed
     assert subprocess.run(arguments, stdout=subprocess.DEVNULL).returncode == 0
-    assert len(read_lmdb(out / "train_lmdb")[1]) == 20_000 and not partial.exists()
+    assert len(read_lmdb(out / "train_lmdb")[1]) == 20_000 and nothing_beside(out)
 
 
 def test_two_builds_at_once_make_one_data_set(colour_source, tmp_path):
-    out = tmp_path / "out"
+    """Of two users or nodes: what they have in common is the folder that they build in."""
+    out = tmp_path / "data/out"
+    temporary = [tmp_path / "one", tmp_path / "other"]
     arguments = [
         sys.executable,
         str(ROOT / TOOL),
@@ -385,10 +545,69 @@ def test_two_builds_at_once_make_one_data_set(colour_source, tmp_path):
         "--out",
         str(out),
     ]
-    both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = []
+    for folder in temporary:
+        folder.mkdir()
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        both.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment))
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("built already" in text for text in said) == 1
+    assert "1,000 training" in command(TOOL, "--dataset", "cifar10", "--out", out, "--check", check=0).stdout
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert not [path for folder in temporary for path in folder.iterdir()]
+
+
+def _build_slowly(out, notes):
+    with building.only_builder(out) as partial:
+        partial.mkdir()
+        for word in ("begin", "end"):
+            with notes.open("a") as stream:
+                stream.write(f"{word} {partial.name}\n")
+            time.sleep(0.02)
+
+
+def test_many_builders_of_one_folder_come_one_after_another(tmp_path):
+    """Each removes the lock as it goes, while others wait for it."""
+    processes = [
+        multiprocessing.get_context("fork").Process(target=_build_slowly, args=(tmp_path / "out", tmp_path / "notes"))
+        for _ in range(12)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    lines = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    assert [word for word, _ in lines] == ["begin", "end"] * 12
+    names = [name for _, name in lines]
+    assert names[::2] == names[1::2] and len(set(names)) == 12
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_what_killed_builds_left_goes_and_nothing_else(tmp_path):
+    for name in (".out.0123abcd.partial", ".out.v2.0123abcd.partial", ".other.0123abcd.partial", "out.partial"):
+        (tmp_path / name / "train_lmdb").mkdir(parents=True)
+    (tmp_path / ".out.lock").touch()
+    with building.only_builder(tmp_path / "out"):
+        assert (tmp_path / ".out.lock").exists() and not (tmp_path / ".out.0123abcd.partial").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".out.v2.0123abcd.partial",
+        ".other.0123abcd.partial",
+        "out.partial",
+    }
+
+
+def test_a_build_whose_lock_another_did_not_see_leaves_the_others_folder(tmp_path):
+    """As of two nodes, where a file system keeps its locks to itself."""
+    out = tmp_path / "out"
+    with building.only_builder(out) as partial:
+        partial.mkdir()
+        (partial / "mine").write_text("")
+        out.mkdir()
+        (out / "theirs").write_text("")
+        with pytest.raises(UserError, match="built by another process meanwhile"):
+            building.put_in_place(partial, out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "theirs"]
 
 
 def test_a_folder_without_permission(colour_source):

@@ -22,9 +22,8 @@ PAGE = "README.md"
 
 def pages():
     """What people read of the measured results: README's section, and the page beside the records."""
-    section = (ROOT / "README.md").read_text().partition("\n## Measured\n")[2].partition("\n## ")[0]
-    beside = MEASURED / PAGE
-    return section + (f"\n{beside.read_text()}" if beside.exists() else "")
+    section = (ROOT / PAGE).read_text().partition("\n## What came out\n")[2].partition("\n## ")[0]
+    return f"{section}\n{(MEASURED / PAGE).read_text()}"
 
 
 def shown_tables():

@@ -1,5 +1,7 @@
 """Every kind of network as it is written: what is in it, what learns, what each phase does to the images."""
 
+import functools
+
 import caffe
 import pytest
 from caffe.proto import caffe_pb2
@@ -20,12 +22,20 @@ def every_stage():
         yield planned(experiments.experiment(name), "hint-dynamic", "dynamic")
 
 
+@functools.cache
 def network(stage):
     return stage.network("DATA", 10_000)
 
 
-def last_stack(part):
-    return part.last_node or (part.step if part.kind == "grow" else 3)
+CUT_ABOVE = {
+    "hint-kd-hint": 2, "fitnet-hint": 2, "layerwise-hint1": 1, "layerwise-hint2": 2, "sl-resnet-grow1": 1,
+    "sl-resnet-grow2": 2, "dense-flow-fsp1": 1, "dense-flow-fsp2": 2,
+}  # fmt: skip
+
+
+def last_stack(stage):
+    """The stack that its networks end with: 3 but for the stages of CUT_ABOVE."""
+    return next((stack for name, stack in CUT_ABOVE.items() if stage.stem.endswith(f"-{name}")), 3)
 
 
 def layers(net, phase):
@@ -66,11 +76,11 @@ class TestEveryNetwork:
             assert len(names) == len(set(names))
 
     def test_the_network_is_cut_above_its_last_stack(self, stage):
-        net, part = network(stage), stage.part
+        net, classifies = network(stage), stage.declared.classifies
         stacks = {name for layer in net.layer for name in layer.name.split("/") if name.startswith("stack")}
-        assert stacks == {f"stack{i}" for i in range(1, last_stack(part) + 1)}
-        assert any(layer.type == "InnerProduct" for layer in net.layer) == part.classifies
-        assert any(layer.type == "Accuracy" for layer in layers(net, TEST)) == part.classifies
+        assert stacks == {f"stack{i}" for i in range(1, last_stack(stage) + 1)}
+        assert any(layer.type == "InnerProduct" for layer in net.layer) == classifies
+        assert any(layer.type == "Accuracy" for layer in layers(net, TEST)) == classifies
         assert not any(layer.type == "Accuracy" for layer in layers(net, TRAIN))
 
     def test_the_student_has_the_same_names_everywhere(self, stage):
@@ -80,7 +90,7 @@ class TestEveryNetwork:
         own = {x.name for x in network(stage).layer if x.type == "Convolution"}
         own = {name for name in own if not name.startswith(("teacher/", "regressor"))}
         assert own <= whole
-        assert (own < whole) == (last_stack(stage.part) < 3)
+        assert (own < whole) == (last_stack(stage) < 3)
 
     def test_a_regressor_stands_where_the_widths_differ_and_nowhere_else(self, stage):
         found = {x.name for x in network(stage).layer if x.name.startswith("regressor")}
@@ -200,7 +210,7 @@ WITH_A_TEACHER = [
     stage
     for name in ("cifar10-r14-r8", "fashion-mnist-r14-r8", "cifar10-r26w32-r14")
     for stage in committed.stages(experiments.experiment(name, ["batch=10"]))
-    if stage.part.needs_teacher
+    if stage.declared.taught
 ]
 
 

@@ -13,7 +13,7 @@ from conftest import command, few_of_tiny_imagenet, official, write_svhn, write_
 from hkd.networks import deploy, prototxt
 from hkd.paper import datasets, experiments, methods
 from hkd.stages.stage import lineage, planned
-from test_fsp import weights
+from nets import weights
 
 RUN = "python/run_stage.py"
 NAMES = {"svhn": "svhn-r14-r8", "tiny-imagenet": "tiny-imagenet-r14-r8"}
@@ -51,7 +51,7 @@ def test_caffe_builds_every_network_of_its_size(dataset, method):
     last = methods.METHODS[method][-1]
     for stage in lineage(planned(e, method, last.kind)):
         shapes = prototxt.parameter_shapes(stage.network("DATA", e.facts.test_images), e.facts)
-        if stage.part.classifies:
+        if stage.declared.classifies:
             width = stage.learner.widths[stage.learner_end[0] - 1]
             assert shapes["fc"] == [(e.facts.classes, width), (e.facts.classes,)]
 

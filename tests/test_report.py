@@ -135,7 +135,7 @@ def test_a_drawing_has_every_module_and_loss(name):
                 assert f"{layer.type}, weight {layer.loss_weight[0]:g}" in source
         modules = {network_drawing._box(x.name) for x in network.layer if "stack" in x.name}
         assert all(module in source for module in modules)
-        assert ("dashed" in source) == stage.part.needs_teacher
+        assert ("dashed" in source) == stage.declared.taught
 
 
 def test_a_drawing_does_not_depend_on_the_fonts_of_a_machine(monkeypatch, tmp_path):

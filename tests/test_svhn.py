@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
 import svhn
-from conftest import ROOT, official, one_line, write_svhn
+from conftest import FASHION, ROOT, official, one_line, write_svhn
 from hkd.base.cli import UserError
 from hkd.paper import datasets
-from test_data_layer import read_lmdb, read_mean
-from test_make_lmdb import FASHION, TOOL, build, cut, manifest, nothing_left
+from lmdbs import TOOL, build, cut, manifest, nothing_left, read_lmdb, read_mean
 
 FACTS = datasets.dataset("svhn")
 
@@ -231,6 +230,16 @@ def test_wrong_variables(bad, tmp_path, change, said):
     savemat(bad / "train_32x32.mat", change(contents(bad)))
     one_line(build("svhn", bad, tmp_path / "out"), *said)
     assert nothing_left(tmp_path / "out")
+
+
+def test_dimensions_whose_product_wraps_round(bad, tmp_path):
+    """2^16 four times over is 0 in 64 bits."""
+    stream = io.BytesIO()
+    savemat(stream, contents(bad) | {"y": np.ones((3, 5, 7, 11), np.uint8)})
+    sizes, wrapping = (b"".join(n.to_bytes(4, "little") for n in four) for four in ((3, 5, 7, 11), [1 << 16] * 4))
+    assert stream.getvalue().count(sizes) == 1
+    (bad / "train_32x32.mat").write_bytes(stream.getvalue().replace(sizes, wrapping))
+    one_line(build("svhn", bad, tmp_path / "out"), "y 65536 x 65536 x 65536 x 65536: expected at most 100,000 images")
 
 
 @settings(max_examples=100, deadline=None)

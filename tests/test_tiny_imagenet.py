@@ -20,8 +20,7 @@ import tiny_imagenet
 from conftest import ROOT, jpeg, official, one_line, tiny_imagenet_files, write_zip
 from hkd.base.cli import UserError
 from hkd.paper.datasets import dataset
-from test_data_layer import read_lmdb, read_mean
-from test_make_lmdb import TOOL, build, cut, manifest, nothing_left
+from lmdbs import TOOL, build, cut, manifest, nothing_left, read_lmdb, read_mean
 
 FACTS = dataset("tiny-imagenet")
 FILES = tiny_imagenet_files()
@@ -137,14 +136,14 @@ def test_only_the_official_archive_is_official(source, tmp_path, monkeypatch):
     sha256 = datasets.read_dataset(FACTS, source)[3]
     size = source.stat().st_size
     monkeypatch.setitem(sources.ARCHIVES, "tiny-imagenet", sources.Member(size, sha256))
-    assert datasets.read_dataset(FACTS, source)[2]
+    assert not datasets.read_dataset(FACTS, source)[2]
     with zipfile.ZipFile(source) as archive:
         archive.extractall(tmp_path / "unpacked")
-    assert not datasets.read_dataset(FACTS, tmp_path / "unpacked")[2]
+    assert "an unpacked folder" in datasets.read_dataset(FACTS, tmp_path / "unpacked")[2][0]
     monkeypatch.setitem(sources.ARCHIVES, "tiny-imagenet", sources.Member(size, "0" * 64))
     with pytest.raises(UserError, match=r"tiny-imagenet-200.zip: has the official size but not the official content"):
         datasets.read_dataset(FACTS, source)
-    assert not datasets.read_dataset(FACTS, source, trust=True)[2]
+    assert "has sha256" in datasets.read_dataset(FACTS, source, trust=True)[2][0]
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Stages trained for real: Caffe, LMDBs of real images, processes, signals, through the command line."""
 
+import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -9,31 +11,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import ROOT, command, one_line
+from conftest import EXPERIMENT, ROOT, RUN, SCALE, command, group, one_line, run_stage
+from hkd.base import signals
 from hkd.base.files import sha256
-from hkd.networks import prototxt
-from hkd.paper import experiments
+from hkd.base.locks import only_one
+from hkd.networks import prototxt, solvers
+from hkd.paper import contents, datasets, experiments
 from hkd.stages import snapshots, surgery
 from hkd.stages.stage import lineage, planned
 
-RUN = "python/run_stage.py"
-SCALE = 0.0005  # 18 iterations of teacher, baseline and KD; 2, 4 and 8 of the hint steps
-EXPERIMENT = "fashion-mnist-r14-r8"
 CHAIN = ["r14-teacher", *(f"r14-r8-layerwise-hint{i}" for i in (1, 2, 3)), "r14-r8-layerwise-kd-net1"]
-
-
-def run_stage(data, runs, *more, scale=SCALE, **options):
-    return command(RUN, "--experiment", EXPERIMENT, "--data", data, "--runs", runs, "--scale", scale, *more, **options)
-
-
-def group(runs, scale=SCALE, seed=1):
-    return Path(runs) / f"fashion-mnist/scale{scale:g}-seed{seed}"
 
 
 def blobs(path):
@@ -47,21 +41,6 @@ def record(folder):
 
 def log(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="session")
-def chain(fashion, tmp_path_factory):
-    """The layer-wise method from nothing to its KD stage, in one command."""
-    runs = tmp_path_factory.mktemp("runs")
-    done = run_stage(fashion, runs, "--method", "layerwise", "--stage", "kd", check=0)
-    return group(runs), done
-
-
-@pytest.fixture
-def copy(chain, tmp_path):
-    """The chain in a runs folder of its own, to damage."""
-    shutil.copytree(chain[0].parent.parent, tmp_path / "runs")
-    return tmp_path / "runs"
 
 
 class TestTheChain:
@@ -136,7 +115,7 @@ class TestTheChain:
         import caffe
 
         from hkd.networks import deploy
-        from test_data_layer import read_lmdb
+        from lmdbs import read_lmdb
 
         e = experiments.experiment(EXPERIMENT)
         path = tmp_path / "deploy.prototxt"
@@ -206,12 +185,50 @@ class TestTheChain:
         for layer in ours:
             assert [a.tobytes() for a in ours[layer]] == [a.tobytes() for a in theirs[layer]], layer
 
-    def test_prepare_writes_the_three_files_and_trains_nothing(self, copy, fashion):
+    def test_the_final_files_name_no_folder(self, chain, fashion, tmp_path):
+        """Other folders of data and runs, one of them by a path from the checkout: the same bytes of weights and of state."""
+        data, runs = shutil.copytree(fashion, tmp_path / "elsewhere/data"), tmp_path / "r"
+        relative = Path(os.path.relpath(data, ROOT))
+        run_stage(relative, runs, "--stage", "teacher", check=0)
+        for name in ("final.caffemodel", "final.solverstate"):
+            ours, theirs = (folder / CHAIN[0] / name for folder in (chain[0], group(runs)))
+            assert ours.read_bytes() == theirs.read_bytes(), name
+        committed = {
+            line.strip() for line in (ROOT / "prototxt/fashion-mnist/r14-teacher-36k.prototxt").read_text().splitlines()
+        }
+        network = surgery.read(chain[0] / CHAIN[0] / "final.caffemodel")
+        sources = [layer.data_param.source for layer in network.layer if layer.type == "Data"]
+        assert sources and all(f'source: "{source}"' in committed for source in sources)
+
+    def test_stock_caffe_goes_on_from_the_final_state(self, chain, tmp_path):
+        """`caffe train -snapshot` in the stage's folder, and pycaffe there: both find the weights, and train alike."""
+        stage = shutil.copytree(chain[0] / CHAIN[0], tmp_path / "stage")
+        solver = solvers.parse((stage / "solver.prototxt").read_text())
+        assert Path(solver.net).is_absolute()  # as everywhere where the runs lie outside the checkout
+        solver.net, solver.max_iter, solver.snapshot_prefix = "net.prototxt", 20, "further"
+        (stage / "further.prototxt").write_text(solvers.text(solver, []))
+        words = [Path(sys.executable).with_name("caffe"), "train", "-solver", "further.prototxt"]
+        words += ["-snapshot", "final.solverstate"]
+        subprocess.run(words, cwd=stage, check=True, capture_output=True)
+        script = "import caffe; s = caffe.get_solver('further.prototxt'); s.restore('final.solverstate'); "
+        script += "assert s.iter == 18; s.net.save('restored.caffemodel')"
+        subprocess.run([sys.executable, "-c", script], cwd=stage, check=True, capture_output=True)
+        assert all(
+            [a.tobytes() for a in arrays] == [b.tobytes() for b in blobs(stage / "restored.caffemodel")[layer]]
+            for layer, arrays in blobs(stage / "final.caffemodel").items()
+        )
+        assert (stage / "further_iter_20.caffemodel").exists()
+
+    def test_prepare_writes_the_three_files_and_trains_nothing(self, copy, fashion, tmp_path):
+        """And says how anyone's Caffe trains it, in a command for any folder."""
         shutil.rmtree(group(copy) / CHAIN[-1])
         done = run_stage(fashion, copy, "--stage", "kd", "--prepare", check=0)
         kept = {p.name for p in (group(copy) / CHAIN[-1]).iterdir()}
         assert {"net.prototxt", "solver.prototxt", "init.caffemodel"} <= kept and "final.caffemodel" not in kept
-        assert "caffe train -solver" in done.stdout
+        command_line = done.stdout.splitlines()[-1].removeprefix("ready: ")
+        assert command_line.startswith(f"cd {ROOT} && ") and "caffe train -solver" in command_line
+        subprocess.run(["sh", "-c", command_line], cwd=tmp_path, check=True, capture_output=True)
+        assert (group(copy) / CHAIN[-1] / "caffe_iter_18.caffemodel").exists()
         run_stage(fashion, copy, "--stage", "kd", check=0)
 
     def test_verbose_shows_caffes_own_log(self, fashion, tmp_path):
@@ -315,8 +332,7 @@ class TestOtherMethods:
 
 
 class TestWhatDependsOnWhat:
-    def test_a_changed_teacher_makes_its_students_new_and_keeps_the_old(self, copy, fashion, colour):
-        # The teacher is trained anew (its folder was deleted and its seed is the same): same bytes, all is used again.
+    def test_a_teacher_trained_again_to_the_same_bytes_leaves_its_students_as_they_are(self, copy, fashion):
         shutil.rmtree(group(copy) / "r14-teacher")
         done = run_stage(fashion, copy, "--stage", "hint", "--step", 1, check=0)
         assert "r14-teacher: 18 iterations" in done.stdout and "r14-r8-layerwise-hint1: 2" not in done.stdout
@@ -330,6 +346,47 @@ class TestWhatDependsOnWhat:
         assert "changed since: to train again" in done.stdout and "kept as r14-teacher.before-1" in done.stdout
         assert sha256(group(copy) / "r14-teacher.before-1/final.caffemodel") == old
         assert sha256(group(copy) / "r14-teacher/final.caffemodel") != old
+
+    def test_several_drivers_at_once_set_a_changed_stage_aside_once(self, copy, fashion_source, tmp_path):
+        """Each finds the chain made from other images: one trains it anew, the others wait for it and use it."""
+        other = tmp_path / "lmdb"
+        build = ["--dataset", "fashion-mnist", "--source", fashion_source, "--seed", "9", "--out", other]
+        command("data_tools/make_lmdb.py", *build, check=0)
+        words = ["--experiment", EXPERIMENT, "--data", other, "--runs", copy, "--scale", SCALE]
+        words += ["--stage", "hint", "--step", "1", "--wait", "--threads", "1"]
+        drivers = [
+            subprocess.Popen(
+                [sys.executable, ROOT / RUN, *map(str, words)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        said = [driver.communicate() for driver in drivers]
+        assert [driver.returncode for driver in drivers] == [0] * 4, said
+        kept = sorted(path.name for path in group(copy).iterdir() if "before" in path.name)
+        assert kept == sorted(f"{name}.before-1" for name in CHAIN[:2])
+        for name in CHAIN[:2]:
+            assert sum(f"kept as {name}.before-1" in out for out, _ in said) == 1
+            assert record(group(copy) / name)["sessions"] == 1
+            assert not (group(copy) / name / ".owner").exists()
+            assert not [p for p in (group(copy) / f"{name}.before-1").iterdir() if p.name in (".lock", ".owner")]
+        run_stage(other, copy, "--stage", "hint", "--step", 1, check=0)
+
+    def test_waiting_for_a_changed_stage_takes_wait(self, copy, fashion_source, tmp_path):
+        """Somebody else holds the lock of the stage that is to be set aside."""
+        other = tmp_path / "lmdb"
+        build = ["--dataset", "fashion-mnist", "--source", fashion_source, "--seed", "9", "--out", other]
+        command("data_tools/make_lmdb.py", *build, check=0)
+        words = ["--experiment", EXPERIMENT, "--data", other, "--runs", copy, "--scale", SCALE, "--stage", "teacher"]
+        with only_one(group(copy) / CHAIN[0]):
+            one_line(command(RUN, *words), "is being trained by", "--wait")
+            waiting = subprocess.Popen(
+                [sys.executable, ROOT / RUN, *map(str, words), "--wait"], stdout=subprocess.PIPE, text=True
+            )
+            assert next(line for line in waiting.stdout if "is being trained by" in line).rstrip().endswith("waiting")
+        assert "kept as" in waiting.communicate()[0] and waiting.returncode == 0
 
     def test_another_scale_or_seed_is_another_folder(self, fashion, tmp_path):
         for more in (["--scale", "0.0002"], ["--seed", "2"]):
@@ -372,11 +429,51 @@ class TestEdited:
         one_line(done, "solvers/fashion-mnist/r14-teacher-36k.prototxt", "edited by hand")
 
 
+class TestWhatIsNotOurs:
+    @pytest.mark.parametrize("name", ["final.caffemodel", "init.caffemodel", "record.json", "snapshots"])
+    def test_what_lies_in_a_folder_without_stage_json_is_not_overwritten(self, chain, fashion, tmp_path, name):
+        folder = group(tmp_path) / CHAIN[0]
+        folder.mkdir(parents=True)
+        (folder / name).mkdir() if name == "snapshots" else shutil.copy(chain[0] / CHAIN[0] / name, folder)
+        before = {path.name for path in folder.iterdir()}
+        one_line(run_stage(fashion, tmp_path, "--stage", "teacher"), folder / name, "move it elsewhere")
+        assert {path.name for path in folder.iterdir()} == before
+
+    def test_nor_are_weights_beside_a_prepared_stage(self, chain, fashion, tmp_path):
+        run_stage(fashion, tmp_path, "--stage", "teacher", "--prepare", check=0)
+        foreign = group(tmp_path) / CHAIN[0] / "final.caffemodel"
+        shutil.copy(chain[0] / CHAIN[1] / "final.caffemodel", foreign)
+        before = sha256(foreign)
+        one_line(run_stage(fashion, tmp_path, "--stage", "teacher"), foreign, "move it elsewhere")
+        assert sha256(foreign) == before
+        foreign.unlink()
+        run_stage(fashion, tmp_path, "--stage", "teacher", check=0)
+
+    @pytest.mark.parametrize("moved", [False, True], ids=["new", "moved with snapshots"])
+    @pytest.mark.parametrize("name", ["net.prototxt", "init.caffemodel"])
+    def test_what_is_left_where_preparing_was_cut_short_is_ours(self, fashion, uninterrupted, tmp_path, moved, name):
+        """A folder in the way of a file's partial name ends it between two of them, as a kill would."""
+        runs = tmp_path / "runs"
+        if moved:  # other paths in its prototxt: it is prepared anew
+            stopped_run(fashion, tmp_path / "before")
+            (tmp_path / "before").rename(runs)
+        stage = group(runs, KILL_SCALE) / KILLED
+        in_the_way = stage / f".{name}.partial"
+        in_the_way.mkdir(parents=True)
+        _, errors = start(fashion, runs).communicate()
+        assert f"{in_the_way.name}: Is a directory" in errors and len(errors.splitlines()) == 1, errors
+        assert json.loads((stage / "stage.json").read_text())["files"] == {}
+        in_the_way.rmdir()
+        assert ("resumed at" in finish(start(fashion, runs))) == moved
+        same_result(stage, uninterrupted)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--experiment", "cifar10-r26-r15"], ["cifar10-r26-r15", "did you mean cifar10-r26-r14"]),
+            (["--experiment", "cifar10-r26-r14x"], ["cifar10-r26-r14x", "did you mean cifar10-r26-r14"]),
+            (["--experiment", "cifar10-r26-r15"], ["depth 15", "6n+2 layers"]),
             (["--method", "hints"], ["unknown method 'hints'"]),
             (["--stage", "hint", "--step", "4"], ["--step 4", "steps 1 to 3"]),
             (["--stage", "kd", "--step", "1"], ["has no steps"]),
@@ -439,16 +536,19 @@ class TestRefusals:
         one_line(run_stage(fashion, tmp_path, "--stage", "teacher", "--set", "batch=641"), "640 training images")
 
     def test_a_failed_check_of_caffe_is_one_line(self, fashion, tmp_path):
-        """An LMDB whose size is right and whose inside is not: Caffe aborts, the driver says what it said."""
+        """An LMDB that broke after every record of it was read, as its disk does: Caffe aborts, the driver says what it said."""
         broken = shutil.copytree(fashion, tmp_path / "broken")
         path = broken / "train_lmdb/data.mdb"
         path.write_bytes(bytes(path.stat().st_size))
+        stamp, facts = broken / contents.STAMP, datasets.dataset("fashion-mnist")
+        stamp.write_text(contents.stamp(datasets.read_manifest(broken, facts), facts))
         done = run_stage(broken, tmp_path / "runs", "--stage", "baseline")
         assert done.returncode == 128 + signal.SIGABRT
         (line,) = done.stderr.splitlines()
         assert (
             line.startswith("error: Caffe stopped: Check failed: mdb_status == 0")
             and "db_lmdb" in line
+            and "no snapshot was made before" in line
             and "caffe.log" in line
         )
 
@@ -484,12 +584,18 @@ KILL = ["--stage", "baseline", "--set", "batch=8", "--snapshot-seconds", "0.2"]
 KILLED = "r8-baseline-net1+batch=8"
 
 
-def start(data, runs, scale=KILL_SCALE):
+def as_from_a_terminal():
+    """These tests may have been started by nohup, or with & in a script."""
+    for number in signals.STOP:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(data, runs, scale=KILL_SCALE, before=(), **options):
+    """KILL, started by the command `before` where there is one."""
     arguments = ["--experiment", EXPERIMENT, "--data", data, "--runs", runs, "--scale", scale, *KILL]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / RUN), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [*before, sys.executable, str(ROOT / RUN), *map(str, arguments)],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": as_from_a_terminal} | options,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     )
@@ -558,7 +664,7 @@ def test_killed_at_20_random_moments_it_ends_in_the_same_bytes(fashion, tmp_path
     same_result(stage, group(tmp_path / "whole", scale) / KILLED)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", signals.STOP)
 def test_a_signal_ends_it_within_seconds_and_nothing_is_lost(fashion, uninterrupted, tmp_path, number):
     stage = group(tmp_path, KILL_SCALE) / KILLED
     process = start(fashion, tmp_path)
@@ -571,6 +677,44 @@ def test_a_signal_ends_it_within_seconds_and_nothing_is_lost(fashion, uninterrup
     stopped = int(said.split("stopped at iteration ")[1].split(":")[0].replace(",", ""))
     assert snapshots.iteration(stage / "snapshots") == stopped > 10  # not an iteration is done twice
     assert f"resumed at iteration {stopped} of" in finish(start(fashion, tmp_path))
+    same_result(stage, uninterrupted)
+
+
+def test_a_closed_terminal_loses_nothing(fashion, uninterrupted, tmp_path):
+    """A terminal of its own, whose other end is closed as by a lost ssh: it cannot be written to any more."""
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    ours, theirs = os.openpty()
+    os.set_blocking(ours, False)
+
+    def in_the_terminal():
+        as_from_a_terminal()
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY)
+
+    process = start(fashion, tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=in_the_terminal)
+    os.close(theirs)
+
+    def trained():
+        with contextlib.suppress(BlockingIOError):
+            os.read(ours, 1 << 16)  # a full terminal would hold it up
+        return snapshots.iteration(stage / "snapshots") > 10
+
+    wait_for(trained)
+    os.close(ours)
+    assert process.wait() == 128 + signal.SIGHUP
+    stopped = snapshots.iteration(stage / "snapshots")
+    assert f"resumed at iteration {stopped} of" in finish(start(fashion, tmp_path))
+    same_result(stage, uninterrupted)
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(fashion, uninterrupted, tmp_path):
+    stage = group(tmp_path, KILL_SCALE) / KILLED
+    process = start(fashion, tmp_path, before=["nohup"])
+    wait_for(lambda: snapshots.iteration(stage / "snapshots") > 10)
+    for pid in (process.pid, *map(int, children_of(process))):
+        os.kill(pid, signal.SIGHUP)
+    finish(process)
+    assert record(stage)["sessions"] == 1
     same_result(stage, uninterrupted)
 
 

@@ -1,14 +1,16 @@
 """What every command line of this project does alike: errors in one line, exit codes, the right Python."""
 
 import argparse
+import contextlib
 import errno
 import importlib.machinery
 import importlib.util
 import os
-import signal
 import sys
 import sysconfig
 from pathlib import Path
+
+from hkd.base import signals
 
 
 def _root():
@@ -40,39 +42,89 @@ class UserError(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: to be treated as Ctrl-C, but for the exit code."""
+    """One of signals.STOP came. Carries its number."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a wrong argument is one line too."""
+    """argparse, but a wrong argument is one line too, and an empty one is wrong: of a shell's variable that is not set it is
+    mostly what is left."""
+
+    def parse_args(self, args=None, namespace=None):
+        words = sys.argv[1:] if args is None else args
+        for before, word in zip(["", *words], words, strict=False):
+            name = before if before.startswith("-") else "an argument"
+            if word == "" or (word.startswith("--") and word.endswith("=")):
+                raise UserError(f"{word or name + ' ' + repr(word)}: an empty value: give one, or leave it out")
+        return super().parse_args(args, namespace)
 
     def error(self, message):
         raise UserError(f"{message} (see --help)")
 
 
 def run(main):
-    """Runs `main()` and exits with its code; an error that is the user's to mend becomes one line on stderr."""
+    """Runs `main()` and exits with its code. An error that is the user's to mend becomes one line on stderr; of any other the line
+    names the file that its traceback was written to."""
 
-    def terminated(number, frame):
-        raise Terminated
+    def terminated(number):
+        raise Terminated(number)
 
     # The first process of a container gets no signal that it has no handler for: `docker stop` would wait in vain.
-    signal.signal(signal.SIGTERM, terminated)
+    signals.handle(terminated)
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
+        stream.reconfigure(errors="backslashreplace")  # a path may be of any bytes
     try:
         code = main()
+        print(end="", flush=True)
     except UserError as error:
         code = fail(error)
     except OSError as error:
-        code = fail(explain(error))
-    except KeyboardInterrupt as stopped:
-        number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
-        code = fail("interrupted", code=128 + number)
+        code = _failed(error)
+    except Terminated as stopped:
+        code = fail("interrupted", code=128 + stopped.args[0])
+    except Exception as error:
+        code = _unforeseen(error)
+    signals.end_at_once()
+    _flush(sys.stdout)
     sys.exit(code)
 
 
 def fail(message, code=USER_ERROR):
-    print("error: " + " ".join(str(message).split()), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the exit code still says it
+        print("error: " + " ".join(str(message).split()), file=sys.stderr, flush=True)
+    _flush(sys.stderr)
     return code
+
+
+def _flush(stream):
+    """Writes what was printed. Where that cannot be, Python is not to try it again at its end."""
+    try:
+        print(end="", file=stream, flush=True)
+    except OSError:
+        signals.leave_output(stream)
+
+
+def _failed(error):
+    """The line for an OSError, and the exit code. What we write into files names them (files.naming); what we print has no name."""
+    if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        error.filename = "standard output"
+    return fail(explain(error)) if error.filename is not None else _unforeseen(error)
+
+
+def _unforeseen(error):
+    """The line for an exception that nobody has a better one for, and the exit code."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    said = f"{type(error).__name__}: {error}"
+    try:
+        handle, path = tempfile.mkstemp(prefix="hkd-caffe-error-", suffix=".txt")
+        with open(handle, "w", errors="backslashreplace") as stream:  # noqa: PTH123 (a descriptor)
+            stream.write(f"{' '.join(sys.orig_argv)}\n\n{text}")
+    except OSError:
+        print(text, file=sys.stderr)
+        return fail(said, code=1)
+    return fail(f"{said[:500]}: this should not happen: please report it with {path}", code=1)
 
 
 def explain(error):
@@ -134,7 +186,14 @@ def use_project_python():
     """Goes on in the project's own Python, and without what hides its Caffe on PYTHONPATH, where this process would import another
     Caffe or none: `python3 python/run_stage.py` works without activating .venv, and beside a BVLC Caffe whose instructions set
     PYTHONPATH. Where that does not help, one line says what does.
+
+    The first thing that a command does: a signal is answered from here on, while the modules that take long are imported.
     """
+    signals.end_at_once()
+    try:
+        omp_num_threads()
+    except UserError as error:
+        sys.exit(fail(error))
     if caffe_info():
         return
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -148,6 +207,20 @@ def use_project_python():
         python = str(own) if elsewhere else sys.executable
         os.execve(python, [python, *sys.orig_argv[1:]], environment)
     sys.exit(fail(_no_caffe(own)))
+
+
+def omp_num_threads():
+    """The number of threads that OMP_NUM_THREADS asks for, None where it is not set. Raises UserError for a value that OpenMP would
+    complain of too, in a line of its own, when a library is loaded."""
+    value = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not value:
+        return None
+    levels = [level.strip() for level in value.split(",")]  # nested ones after the first, which nothing here has
+    if not all(level.isascii() and level.isdecimal() and int(level) > 0 for level in levels):
+        raise UserError(
+            f"OMP_NUM_THREADS={value}: expected a number of threads, for example 4: set it anew, or unset it"
+        )
+    return int(levels[0])
 
 
 def caffe_info():

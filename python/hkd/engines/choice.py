@@ -146,4 +146,5 @@ def gpus(engine):
 
 
 def version(engine):
+    """The version of PyTorch for engine "torch", None for Caffe, whose build_info.json says more."""
     return importlib.metadata.version("torch") if engine == "torch" else None

@@ -8,10 +8,11 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from hkd.base.cli import UserError, caffe_info
+from hkd.base.cli import UserError, caffe_info, omp_num_threads
 from hkd.engines import nvidia
 
 ALL = "all"  # --gpu all
+THREADS_A_CORE = 4  # OpenBLAS crashes in its thousands of them
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,7 @@ def choose(count, engine, remedy, gpu=None, cpu=False, threads=None, one_gpu="")
     count: how many GPUs `engine` (its name for the user) can use, None where it was built without CUDA; remedy: what to do
     then; one_gpu: why it cannot use several at a time, '' where it can.
     """
-    if threads is None:
-        threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
-    if threads < 1:
-        raise UserError(f"--threads {threads}: expected 1 or more")
+    threads = _threads(threads)
     if cpu:
         return Device((), threads, "--cpu")
     if gpu is None:
@@ -65,6 +63,22 @@ def choose(count, engine, remedy, gpu=None, cpu=False, threads=None, one_gpu="")
             f"--gpu {gpu}: NVIDIA's driver shows {count} of them, numbered from 0: choose another, or use --cpu"
         )
     return Device((gpu,), threads, "--gpu")
+
+
+def _threads(asked):
+    """The number of threads for --threads (None: not said), OMP_NUM_THREADS or neither."""
+    said = f"--threads {asked}"
+    if asked is None:
+        asked = omp_num_threads()
+        if asked is None:
+            return len(os.sched_getaffinity(0))
+        said = f"OMP_NUM_THREADS={asked}"
+    most = THREADS_A_CORE * (os.cpu_count() or 1)
+    if not 1 <= asked <= most:
+        raise UserError(
+            f"{said}: expected 1 to {most}, {THREADS_A_CORE} times the cores of this machine: more make it no faster"
+        )
+    return asked
 
 
 def bf16_instructions():

@@ -40,6 +40,7 @@ class Checked:
 
     @property
     def passes(self):
+        """Whether logits agree within the tolerance and Pc to the image."""
         return self.difference <= TOLERANCE and self.Pc == self.Pc_caffe
 
 

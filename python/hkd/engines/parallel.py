@@ -20,6 +20,7 @@ from hkd.networks import prototxt
 
 
 def check_batch(batch, gpus):
+    """Raises UserError where a batch cannot be divided evenly over so many GPUs."""
     if batch % gpus:
         fitting = [n for n in range(gpus, 0, -1) if batch % n == 0]
         raise UserError(
@@ -29,6 +30,7 @@ def check_batch(batch, gpus):
 
 
 def check_crops(experiment):
+    """Raises UserError where every GPU would be given the same images."""
     if not experiment.augment and experiment.facts.pad:
         raise UserError(
             "--gpu all: without augmentation every GPU would get the same images (data_layer.cpp, Skip): use --gpu N, or "
@@ -51,7 +53,7 @@ def share(network, gpus):
 def share_of(net_file, rank, gpus):
     """Writes the share of the network in `net_file` beside it and returns its path; the caller deletes it."""
     path = Path(net_file).with_name(f".share-{rank}.prototxt")
-    path.write_text(prototxt.text(share(prototxt.parse(Path(net_file).read_text()), gpus), ["One GPU's share."]))
+    write_whole(path, prototxt.text(share(prototxt.parse(Path(net_file).read_text()), gpus), ["One GPU's share."]))
     return path
 
 
@@ -113,6 +115,7 @@ def supervise(children):
 
 
 def log_name(rank):
+    """The file of a process's log in the stage's folder; rank 0 is the one that writes the results."""
     return "caffe.log" if rank == 0 else f"caffe-rank{rank}.log"
 
 

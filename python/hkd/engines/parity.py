@@ -34,6 +34,7 @@ class Difference:
 
     @property
     def passes(self):
+        """Whether the largest difference is within the tolerance."""
         return self.relative <= TOLERANCES[self.part]
 
 
@@ -133,7 +134,7 @@ def start(solver, stage, weights, images, path):
     divide by nothing."""
     if weights is not None:
         solver.net.copy_from(str(weights))
-    elif stage.part.needs_teacher:
+    elif stage.declared.taught:
         e = stage.experiment
         network = deploy.network(e, e.teacher)
         network.layer[0].input_param.shape[0].dim[:] = images.shape
@@ -244,6 +245,7 @@ def markdown(stage, found):
 
 
 def as_json(stage, found):
+    """What compare_torch.py --json prints: the stage and each Difference."""
     whole = {
         "stage": stage.name,
         "tolerances": TOLERANCES,

@@ -11,6 +11,7 @@ OUTPUTS = ("softmax", "sigmoid")
 
 
 def shapes(inputs, hidden, hints):
+    """Of W1, b1, W2, b2: a network of one hidden layer."""
     return ((inputs, hidden), (hidden,), (hidden, hints), (hints,))
 
 

@@ -37,6 +37,7 @@ class Weighing:
 
     @property
     def scales(self):
+        """The number that each hint's loss is multiplied by, one a hint."""
         return self.blobs[0].data
 
     @property

@@ -4,6 +4,8 @@ import caffe
 
 from hkd.networks import fsp_flows, losses, resnet
 from hkd.networks.feed import both_phases, data_layers
+from hkd.networks.kind import Kind
+from hkd.paper import stated
 
 
 def network(experiment, flows, feed, permuted_by=None):
@@ -31,3 +33,26 @@ def network(experiment, flows, feed, permuted_by=None):
         losses.fsp(n, name, *matrices, experiment.fsp_lambda)
     written = ", ".join(f"{first}-{end}" for first, end in flows)
     return both_phases(f"{experiment.pair} FSP {written}", n, test_data)
+
+
+def _schedule(experiment, part):
+    e = experiment
+    whole = stated.Schedule(e.fsp_lr, e.fsp_stepvalue, e.fsp_iterations)
+    return whole.part(e.flow_iterations[part.step - 1]) if part.step else whole
+
+
+def _network(asked):
+    permuted_by = asked.random_seed if asked.part.permuted else None
+    return network(asked.experiment, asked.part.flows, asked.feed, permuted_by)
+
+
+KIND = Kind(
+    "fsp",
+    network=_network,
+    schedule=_schedule,
+    check=lambda experiment, part: fsp_flows.check(experiment, part.flows),
+    learner_end=lambda experiment, part, learner: learner.end(part.last_node),
+    teacher_end=lambda experiment, part: experiment.teacher.end(part.last_node),
+    taught=True,
+    classifies=False,
+)

@@ -4,6 +4,8 @@ import caffe
 
 from hkd.networks import losses, resnet
 from hkd.networks.feed import both_phases, data_layers
+from hkd.networks.kind import Kind
+from hkd.paper import stated
 
 
 def network(experiment, pairs, feed):
@@ -31,3 +33,22 @@ def network(experiment, pairs, feed):
             guide = losses.regressor(n, f"{losses.REGRESSOR}{i}", guide, channels)
         losses.hint(n, f"hint{i}", guide, hint_map, weight=1 / len(pairs))
     return both_phases(f"{experiment.pair} hints {', '.join(map(str, pairs))}", n, test_data)
+
+
+def _schedule(experiment, part):
+    e = experiment
+    if part.fitnet:
+        return stated.Schedule(e.hint_lr, e.fitnet_stepvalue, e.fitnet_iterations)
+    return stated.Schedule(e.hint_lr, (), e.hint_iterations[part.step - 1] if part.step else e.hint_kd_iterations)
+
+
+KIND = Kind(
+    "hint",
+    network=lambda asked: network(asked.experiment, asked.part.pairs, asked.feed),
+    schedule=_schedule,
+    learner_end=lambda experiment, part, learner: experiment.guided_modules[part.last_node - 1],
+    teacher_end=lambda experiment, part: experiment.hint_modules[part.last_node - 1],
+    fresh=lambda experiment, part: [losses.REGRESSOR + str(i) for i in part.pairs if i in experiment.regressed_pairs],
+    taught=True,
+    classifies=False,
+)

@@ -7,6 +7,7 @@ import caffe
 from hkd.networks import fsp_flows, losses, resnet
 from hkd.networks.feed import both_phases, data_layers
 from hkd.networks.kd import check_classes
+from hkd.networks.kind import Kind
 from hkd.paper.settings import HINTS
 
 
@@ -65,3 +66,23 @@ def check(experiment):
         check_classes(experiment)
     if "fsp" in experiment.dynamic_hints:
         fsp_flows.check(replace(experiment, fsp_pairs="input"), ((2, 3),))
+
+
+def _network(asked):
+    part = asked.part
+    return network(asked.experiment, asked.feed, part.weights, part.ensemble, asked.iterations, asked.random_seed)
+
+
+KIND = Kind(
+    "dynamic",
+    network=_network,
+    check=lambda experiment, part: check(experiment),
+    fresh=lambda experiment, part: [
+        losses.WEIGHTS,
+        *([f"{losses.REGRESSOR}3"] if experiment.dynamic_regressor else []),
+    ],
+    beside="dynamic_",
+    taught=True,
+    named=False,
+    indexed=True,
+)

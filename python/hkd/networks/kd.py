@@ -5,6 +5,7 @@ import caffe
 from hkd.base.cli import UserError
 from hkd.networks import losses, resnet
 from hkd.networks.feed import both_phases, data_layers
+from hkd.networks.kind import Kind
 
 
 def network(experiment, feed, lambda_kd):
@@ -30,3 +31,19 @@ def check_classes(experiment):
             f"{experiment.name}: KD compares teacher and student class by class, and the classes of {theirs} are not those of "
             f"{own}: choose a --method without KD, for example fsp or layerwise-ce"
         )
+
+
+def _network(asked):
+    weight = getattr(asked.experiment, asked.part.weight)
+    falls = isinstance(weight, tuple)
+    return network(asked.experiment, asked.feed, losses.Falling(*weight, asked.iterations) if falls else weight)
+
+
+KIND = Kind(
+    "kd",
+    network=_network,
+    check=lambda experiment, part: check_classes(experiment),
+    # What counts the iterations by which its weight falls.
+    fresh=lambda experiment, part: [losses.COUNTED] if isinstance(getattr(experiment, part.weight), tuple) else [],
+    taught=True,
+)

@@ -6,6 +6,8 @@ import caffe
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+from hkd.base.files import naming
+
 TRAIN = caffe_pb2.TRAIN
 
 
@@ -15,6 +17,7 @@ def text(network, header):
 
 
 def parse(content):
+    """The NetParameter of a prototxt. Raises google.protobuf.text_format.ParseError."""
     return text_format.Parse(content, caffe_pb2.NetParameter())
 
 
@@ -32,8 +35,9 @@ def built(network, facts, phase, shares=1):
 def as_net(network, phase):
     """The caffe.Net of a NetParameter."""
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(network))
-        file.flush()
+        with naming(file.name):
+            file.write(text_format.MessageToString(network))
+            file.flush()
         return caffe.Net(file.name, phase)
 
 

@@ -45,6 +45,7 @@ def conv_bn(n, style, name, number, bottom, width, kernel, stride, relu=True):
 
 
 def bn_scale(n, style, pattern, bottom, relu):
+    """BatchNorm, Scale with bias, and ReLU if `relu`, all in place. pattern: of their names, with %s for bn, scale and relu."""
     # Caffe's BatchNorm would use batch statistics in the TRAIN phase, and update the stored ones, even at lr_mult 0.
     stored = {"use_global_stats": True} if style.frozen else {}
     top = n[pattern % "bn"] = L.BatchNorm(

@@ -14,6 +14,7 @@ def test_batch(images):
 
 
 def test_iter(images):
+    """Batches of a test: each of the test images once."""
     return images // test_batch(images)
 
 
@@ -46,8 +47,10 @@ def solver(net, schedule, experiment, test_images, random_seed, snapshot_prefix,
 
 
 def text(parameter, header):
+    """A SolverParameter as prototxt, below comment lines."""
     return "".join(f"# {line}\n" for line in header) + text_format.MessageToString(parameter)
 
 
 def parse(content):
+    """The SolverParameter of a prototxt. Raises google.protobuf.text_format.ParseError."""
     return text_format.Parse(content, caffe_pb2.SolverParameter())

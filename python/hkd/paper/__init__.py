@@ -1,5 +1,5 @@
-"""What the papers state (stated) and leave open (assumptions): the data sets (datasets), the shape of a ResNet (architecture),
-what settings may be (settings), the experiments, and the methods as lists of stages.
+"""What the papers state (stated) and leave open (assumptions): the data sets (datasets), what is in their LMDBs (contents), the
+shape of a ResNet (architecture), what settings may be (settings), the experiments, and the methods as lists of stages.
 
 It may import base.
 """

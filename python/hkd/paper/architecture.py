@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from hkd.base.cli import UserError
 from hkd.paper import stated
 
+DEEPEST, WIDEST = 1202, 1024
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -16,8 +18,10 @@ class Architecture:
     def __post_init__(self):
         if self.depth < 8 or (self.depth - 2) % 6:
             raise UserError(f"depth {self.depth}: a CIFAR ResNet has 6n+2 layers: 8, 14, 20, 26, 32, ...")
-        if self.width < 1:
-            raise UserError(f"width {self.width}: the first stack needs at least 1 channel")
+        if self.depth > DEEPEST:
+            raise UserError(f"depth {self.depth:,}: expected at most {DEEPEST:,}, the deepest of He et al.")
+        if not 1 <= self.width <= WIDEST:
+            raise UserError(f"width {self.width:,}: the first stack has 1 to {WIDEST:,} channels")
 
     @property
     def blocks(self):
@@ -26,6 +30,7 @@ class Architecture:
 
     @property
     def widths(self):
+        """Channels of stacks 1, 2 and 3."""
         return (self.width, 2 * self.width, 4 * self.width)
 
     @property
@@ -39,6 +44,7 @@ class Architecture:
 
     @property
     def name(self):
+        """r26, or r26w64 where the first stack has not 16 channels."""
         return f"r{self.depth}" + (f"w{self.width}" if self.width != stated.STACK_WIDTHS[0] else "")
 
 

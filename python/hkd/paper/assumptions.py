@@ -1,4 +1,5 @@
-"""What the paper leaves open: each choice, its reason, and how to change it. README shows this list (a test compares)."""
+"""What the paper leaves open: each choice, its reason, and how to change it. README.md here shows this list (a
+test compares)."""
 
 from dataclasses import dataclass
 
@@ -347,7 +348,7 @@ ASSUMPTIONS = (
 
 
 def markdown():
-    """The list as README shows it."""
+    """The list as README.md shows it."""
     rows = [f"| {a.question} | {a.choice} | {a.why} | {_code(a.change)} |" for a in ASSUMPTIONS]
     return "\n".join(["| open question | choice | why | to change it |", "|---|---|---|---|", *rows]) + "\n"
 

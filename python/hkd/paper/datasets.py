@@ -4,10 +4,10 @@ The LMDBs are written by data_tools/make_lmdb.py. Networks and solver files are 
 be generated with no data at hand); a stage that trains reads the `Manifest` beside the LMDBs.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from hkd.base import shapes
 from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import shown
 
@@ -50,6 +50,7 @@ DATASETS = {
 
 
 def dataset(name):
+    """The Dataset of that name. Raises UserError, with the nearest name, for an unknown one."""
     if name not in DATASETS:
         raise did_you_mean(name, DATASETS, "data set")
     return DATASETS[name]
@@ -72,42 +73,93 @@ class Manifest:
 FILES = ("train_lmdb/data.mdb", "test_lmdb/data.mdb")
 MEAN_FILES = ("mean_train.binaryproto", "mean_test.binaryproto")
 INDEX_FILE = "train_index_lmdb/data.mdb"
+MANIFEST = "manifest.json"
+
+LARGEST_MANIFEST = 1 << 20  # bytes
+_SPLIT = shapes.record({"images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1}})
+MANIFEST_SHAPE = shapes.record(
+    {
+        "dataset": {"type": "string"},
+        "train": _SPLIT,
+        "test": _SPLIT,
+        "pad": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "seed": {"type": "integer", "minimum": 0},
+        "official": {"type": "boolean"},
+        "source": {"type": "string"},
+        "pixels_sha256": shapes.SHA256,
+        "bytes": {"type": "object", "additionalProperties": shapes.COUNT},
+    }
+)
 
 
 def read_manifest(folder, facts):
-    """The manifest of a built data set, or None where none is built. Raises UserError for one that is not whole, or is
-    not the data set that `facts` describes: Caffe would abort on it, or worse, train on it.
+    """The manifest of a built data set, or None where nothing is. Raises UserError for one that is not whole, or is not the
+    data set that `facts` describes, and for a folder without one: Caffe would abort on it, or worse, train on it.
+
+    Sizes only are compared here, contents.verify reads what is in the files.
     """
-    folder = Path(folder)
-    path = folder / "manifest.json"
-    if not path.exists():
+    folder = whole_name(folder)
+    if not folder.exists():
         return None
-    rebuild = f"delete {shown(folder)} and build it again with data_tools/make_lmdb.py"
-    try:
-        written = json.loads(path.read_text())
-        sizes = written["bytes"]
-        manifest = Manifest(
-            folder,
-            written["train"]["images"],
-            written["test"]["images"],
-            written["pad"],
-            written["seed"],
-            written["pixels_sha256"],
-            written["official"],
-            INDEX_FILE in sizes,
-        )
-        name = written["dataset"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{shown(path)}: not a manifest of make_lmdb.py: {rebuild}") from None
-    if name != facts.name:
+    if not (folder / MANIFEST).exists():
         raise UserError(
-            f"{shown(folder)} holds {name}, not {facts.name}: name another folder with --data, or {rebuild}"
+            f"{shown(folder)} was not written by make_lmdb.py (no {MANIFEST}; LMDBs of other programs have another order, "
+            f"padding or mean): name a folder that it built, or a new one"
         )
-    for file in (*FILES, *(MEAN_FILES if facts.mean else ()), *((INDEX_FILE,) if manifest.indexed else ())):
+    written = read_written(folder)
+    sizes = written["bytes"]
+    manifest = Manifest(
+        folder,
+        int(written["train"]["images"]),  # JSON has one kind of number: 50.0 is a whole one too
+        int(written["test"]["images"]),
+        int(written["pad"]),
+        int(written["seed"]),
+        written["pixels_sha256"],
+        written["official"],
+        INDEX_FILE in sizes,
+    )
+    if written["dataset"] != facts.name:
+        raise UserError(
+            f"{shown(folder)} holds {written['dataset']}, not {facts.name}: name another folder with --data, or {rebuild(folder)}"
+        )
+    for file in files(manifest, facts):
         part = folder / file
-        if not part.exists() or part.stat().st_size != sizes.get(file):
-            raise UserError(f"{shown(part)} is missing or not as make_lmdb.py wrote it: {rebuild}")
+        if not part.is_file() or part.stat().st_size != sizes.get(file):
+            raise UserError(f"{shown(part)} is missing or not as make_lmdb.py wrote it: {rebuild(folder)}")
     return manifest
+
+
+def read_written(folder):
+    """The manifest in `folder` as it was written. Raises UserError for anything else."""
+    path = folder / MANIFEST
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_MANIFEST:
+            raise ValueError("no file, or too large a one")
+        return shapes.parse(path.read_bytes(), MANIFEST_SHAPE)
+    except ValueError as error:
+        raise UserError(f"{shown(path)}: not a manifest of make_lmdb.py ({error}): {rebuild(folder)}") from None
+
+
+def files(manifest, facts):
+    """The files that a built data set consists of, besides its manifest."""
+    return (*FILES, *(MEAN_FILES if facts.mean else ()), *((INDEX_FILE,) if manifest.indexed else ()))
+
+
+def rebuild(folder):
+    """The way out of a damaged data set."""
+    return f"delete {shown(folder)} and build it again with data_tools/make_lmdb.py"
+
+
+def whole_name(folder):
+    """`folder` as an absolute path. Raises UserError for a name that Caffe's files cannot hold."""
+    path = Path(folder).absolute()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{str(path)!a}: this folder's name is not UTF-8, and Caffe's files can name no other: rename it"
+        ) from None
+    return path
 
 
 def require_index(manifest, facts):

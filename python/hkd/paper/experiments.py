@@ -18,6 +18,9 @@ from hkd.paper.settings import HINTS, checked, read, setting
 
 @dataclass(frozen=True)
 class Experiment:
+    """A teacher, a student, a data set and every setting, as one record; those made by `setting` can be changed by --set. Raises
+    UserError where settings contradict each other."""
+
     name: str
     reported_in: str  # the paper's table or figure
     dataset: str
@@ -125,6 +128,7 @@ class Experiment:
 
     @property
     def facts(self):
+        """What is known of its data set: datasets.Dataset."""
         return datasets.dataset(self.dataset)
 
     @property
@@ -134,6 +138,7 @@ class Experiment:
 
     @property
     def mirrors(self):
+        """Whether training images are mirrored at random."""
         return self.augment and self.mirror
 
     @property
@@ -301,18 +306,16 @@ def _transfer(source, target):
     """The experiment `target` with its teacher trained on the data set `source`: FSP section 4.3."""
     name = f"{source}-to-{target}"
     words = {"reported_in": "transfer to another task", "methods": ("fsp",)}
-    return replace(EXPERIMENTS[target], name=name, teacher_dataset=source, **words)
+    return replace(named(target), name=name, teacher_dataset=source, **words)
 
 
-# In place of ImageNet and CUB200-2011, which FSP has. Any other pair can be named, see `named`.
-for e in (_transfer("cifar100", "cifar10-r14-r8"), _transfer("mnist", "fashion-mnist-r14-r8")):
-    EXPERIMENTS[e.name] = e
 DEFAULT = "cifar10-r26-r14"
 
 
 def named(name):
-    """The experiment of that name without changes. Beside those of EXPERIMENTS there are DATASET-to-EXPERIMENT, whose
-    teacher was trained on DATASET, and DATASET-r26, DATASET-r26w64, in which such a teacher is trained.
+    """The experiment of that name without changes. Beside those of EXPERIMENTS there are DATASET-r20-r8, DATASET-r20w32-r8 (any
+    pair of networks of 6n+2 layers), DATASET-to-EXPERIMENT, whose teacher was trained on DATASET, and DATASET-r26,
+    DATASET-r26w64, in which such a teacher is trained.
 
     Raises UserError for an unknown name, and for data sets between which nothing can be transferred.
     """
@@ -321,13 +324,22 @@ def named(name):
     source, to, target = name.rpartition("-to-")
     if to:
         datasets.dataset(source)
-        if target in EXPERIMENTS:
-            return _transfer(source, target)
-    alone = re.fullmatch(rf"({'|'.join(datasets.DATASETS)})-r(\d+)(?:w(\d+))?", name)
-    if alone:
-        found = Architecture(*(int(number) for number in alone.groups()[1:] if number))
-        return _from_paper(name, "a teacher alone", alone[1], found, found)
-    raise did_you_mean(target, EXPERIMENTS, "experiment")
+        return _transfer(source, target)
+    network = r"-r(\d{1,9})(?:w(\d{1,9}))?"
+    written = re.fullmatch(rf"({'|'.join(datasets.DATASETS)}){network}(?:{network})?", name)
+    if written:
+        dataset, *numbers = written.groups()
+        teacher, *student = (
+            Architecture(*(int(n) for n in pair if n)) for pair in (numbers[:2], numbers[2:]) if pair[0]
+        )
+        where = "not in the paper" if student else "a teacher alone"
+        return _from_paper(name, where, dataset, teacher, student[0] if student else teacher)
+    raise did_you_mean(name, EXPERIMENTS, "experiment")
+
+
+# In place of ImageNet and CUB200-2011, which FSP has. Any other pair can be named, see `named`.
+for e in (_transfer("cifar100", "cifar10-r14-r8"), _transfer("mnist", "fashion-mnist-r14-r8")):
+    EXPERIMENTS[e.name] = e
 
 
 def experiment(name, changes=()):
@@ -346,6 +358,14 @@ def changed(chosen):
     default = named(chosen.name)
     fields = [k for k in settings() if k not in SCHEDULES]
     return {k: getattr(chosen, k) for k in fields if getattr(chosen, k) != getattr(default, k)} | dict(chosen.schedules)
+
+
+def restored(name, values):
+    """The experiment `name` with {setting: value} as `changed` gave it, and as JSON keeps it: lists for tuples. What was checked on
+    its way in is not checked again."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    schedules = tuple((key, values.pop(key)) for key in SCHEDULES if key in values)
+    return unchecked(named(name), **values, schedules=schedules)
 
 
 def reset(chosen, keys):

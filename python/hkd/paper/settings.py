@@ -15,6 +15,9 @@ TAUS = (0.01, 1e4)
 apart, and the softened term has no gradient there: below 0.01 that is nearly every image. Above 1e4 the softened outputs
 are alike to a thousandth, and their differences, the gradient (tau in its divisor too), drown in rounding."""
 
+MOST_WHOLE, MOST_FLOAT = 2**31 - 1, 3.4e38
+"""What fits the fields of Caffe's files: int32, and float32."""
+
 
 def setting(default=dataclasses.MISSING, everywhere=False, choices=None, above=None, least=None):
     """A setting that --set may change. `everywhere`: it is the teacher's too where that is trained on another data set;
@@ -43,7 +46,12 @@ def read(key, text, example):
 def checked(key, value, rule):
     """The value, where the setting (its metadata: `rule`) may have it. Raises UserError."""
     bad = None
-    if isinstance(value, float) and not math.isfinite(value):
+    numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, int | float)]
+    if any(isinstance(x, int) and x > MOST_WHOLE for x in numbers):
+        bad = f"at most {MOST_WHOLE}, Caffe's largest whole number"
+    elif any(isinstance(x, float) and MOST_FLOAT < abs(x) < math.inf for x in numbers):
+        bad = f"at most {MOST_FLOAT:g}, the largest number in float32"
+    elif isinstance(value, float) and not math.isfinite(value):
         bad = "a finite number"
     elif rule["choices"] and value not in rule["choices"]:
         bad = " or ".join(rule["choices"])

@@ -18,6 +18,21 @@ class Schedule:
     stepvalue: tuple[int, ...]
     max_iter: int
 
+    def scaled(self, scale):
+        """Every count of iterations times `scale`, at least 1."""
+        steps = sorted({scaled(step, scale) for step in self.stepvalue})
+        return Schedule(self.base_lr, tuple(steps), scaled(self.max_iter, scale))
+
+    def part(self, iterations):
+        """Its steps in the same proportions, but of `iterations` in all."""
+        steps = tuple(scaled(step, iterations / self.max_iter) for step in self.stepvalue)
+        return Schedule(self.base_lr, steps, iterations)
+
+
+def scaled(count, scale):
+    """A count of iterations times the scale, rounded, at least 1."""
+    return max(1, round(count * scale))
+
 
 # ETRI section 3.1.1 (CIFAR-10, after HE), 3.1.2 (CIFAR-100), 3.1.3 (MNIST): baseline, teacher and stage 2.
 SCHEDULE = {

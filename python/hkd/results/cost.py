@@ -38,9 +38,9 @@ def of_iteration(stage):
     and to its input), a teacher inside runs forward only. With a share of hint-dynamic KD's meta steps: the student
     forward and backward over the batch and over a meta batch, and twice more forward over the batch."""
     e, facts = stage.experiment, stage.experiment.facts
-    classes = facts.classes if stage.part.classifies else None
+    classes = facts.classes if stage.declared.classifies else None
     total = 3 * multiply_adds(stage.learner, facts, stage.learner_end, classes)
-    if stage.part.needs_teacher:
+    if stage.declared.taught:
         total += multiply_adds(e.teacher, facts, stage.teacher_end, classes)
     total *= e.batch
     if stage.part.learns_weights:

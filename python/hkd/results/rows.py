@@ -10,33 +10,7 @@ from hkd.paper.methods import METHODS
 from hkd.stages.stage import planned
 
 PROPOSED = "layerwise"
-TITLES = {
-    "": "teacher",
-    "baseline": "student alone",
-    "kd": "KD without hints",
-    "hint-kd": "Hint-KD",
-    "hint-kd-plus": "Hint-KD+",
-    "concurrent": "concurrent hints, then KD",
-    "sl-resnet": "SL-ResNet",
-    "sl-resnet-kd": "SL-ResNet with KD",
-    "layerwise": "layer-wise hints, then KD",
-    "layerwise-ce": "layer-wise hints, then cross entropy",
-    "fsp": "FSP",
-    "fsp-permuted": "FSP, teacher permuted",
-    "fsp-sequential": "FSP step by step",
-    "fitnet": "FitNet",
-    "fitnet-3": "FitNet with three hints",
-    "continued": "teacher trained on",
-    "dense-concurrent": "dense flow at once",
-    "dense-flow": "dense flow step by step",
-    "dense-flow-cumulative": "dense flow step by step, cumulative",
-    "dense-flow-kd": "dense flow step by step, then KD",
-    "hint-dynamic": "hint-dynamic KD (HKD-like)",
-    "hint-dynamic-no-ensemble": "hint-dynamic KD (HKD-like), no history",
-    "hint-dynamic-global": "HKD-like, learned weights for all images alike",
-    "hint-dynamic-random": "HKD-like, random weights",
-    "hint-dynamic-equal": "HKD-like, equal weights",
-}
+TITLES = {"": "teacher", **{name: method.title for name, method in METHODS.items()}}
 """What tables and figures call a method; '' is the teacher."""
 
 

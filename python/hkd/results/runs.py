@@ -129,7 +129,7 @@ class Runs:
             check_place(folder, record)
             check_log(folder, record)
             parents = _checked_parents(folder, record)
-            if stage.part.classifies and record["Pc"] is None:
+            if stage.declared.classifies and record["Pc"] is None:
                 raise UserError(
                     f"{shown(folder / 'record.json')} has no Pc, and {stage.name} classifies: delete {shown(folder)}"
                 )

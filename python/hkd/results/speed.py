@@ -29,7 +29,7 @@ def of(stages, engine, precision, jobs, say):
     """
     found, kinds = {}, {}
     for stage in stages:
-        like = planned(stage.experiment, "kd", "kd") if stage.kind == "dynamic" else stage
+        like = planned(stage.experiment, "kd", "kd") if stage.declared.beside else stage
         kinds.setdefault(_kind(like), []).append((stage, like))
     for number, same in enumerate(kinds.values(), 1):
         like = same[0][1]
@@ -43,7 +43,7 @@ def of(stages, engine, precision, jobs, say):
 def _kind(stage):
     """Stages of one kind compute the same: only numbers differ."""
     e, part = stage.experiment, stage.part
-    teacher = (e.teacher, stage.teacher_end) if part.needs_teacher else None
+    teacher = (e.teacher, stage.teacher_end) if stage.declared.taught else None
     images = (e.facts.channels, e.facts.size, e.facts.classes, e.batch)
     return (images, stage.kind, stage.learner, stage.learner_end, teacher, part.pairs, part.flows)
 

@@ -18,7 +18,7 @@ from hkd.results import targets
 from hkd.results.rows import Row
 from hkd.results.tables import NETS
 from hkd.stages.stage import lineage
-from hkd.training import hint_dynamic
+from hkd.training import beside
 
 DONE = ".finished"
 """The file in a stage's folder that tells Snakemake that run_stage.py found or made it finished."""
@@ -135,8 +135,7 @@ class Workflow:
         """Whether the engine has all that a rows.Row needs; one that it has not stays a row of dashes."""
         try:
             for stage in row.stages(1):
-                if stage.kind == "dynamic":
-                    hint_dynamic.check(stage, self.settings.engine, (0,) if gpus_a_job(self.settings.engine) else ())
+                beside.check(stage, self.settings.engine, (0,) if gpus_a_job(self.settings.engine) else ())
         except UserError:
             return False
         return True
@@ -183,7 +182,7 @@ class Workflow:
         stage = self.stages[folder]
         datasets = dict.fromkeys(needed.experiment.dataset for needed in lineage(stage))
         found = [*map(self.manifest, datasets), *map(self.marker, stage.parents.values())]
-        return [*found, self.index(stage.experiment.dataset)] if stage.part.indexed else found
+        return [*found, self.index(stage.experiment.dataset)] if stage.declared.indexed else found
 
     def manifest(self, dataset):
         return f"{self.settings.data}/{dataset}/manifest.json"

@@ -29,6 +29,7 @@ def stage_files(stage):
 
 
 def experiment_files(experiment):
+    """{path from the checkout: text} of all files of one experiment: stages, and deploy networks of both architectures."""
     files = {}
     for stage in stages(experiment):
         files |= stage_files(stage)
@@ -44,6 +45,7 @@ def experiment_files(experiment):
 
 
 def all_files():
+    """{path from the checkout: text} of every file of prototxt/ and solvers/."""
     files = {}
     for experiment in experiments.EXPERIMENTS.values():
         files |= experiment_files(experiment)

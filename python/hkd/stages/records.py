@@ -1,5 +1,7 @@
 """What a stage leaves behind, as JSON: stage.json when it is prepared, log.jsonl while it trains, record.json at its end.
 
+Every other file of a stage is written after stage.json: what lies in a folder without one is not ours to overwrite.
+
 A finished stage may be used again only if all that it depends on is unchanged; `state` decides that, and refuses files
 that were edited by hand, because the edit would otherwise be lost or, worse, half used.
 """
@@ -12,11 +14,20 @@ from hkd.base import shapes
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
 from hkd.paper.methods import KINDS
-from hkd.stages import snapshots
+from hkd.stages import answers, snapshots
 
 FILES = ("net.prototxt", "solver.prototxt", "init.caffemodel")
-FINAL = "final.caffemodel"
+FINAL, FINAL_STATE = "final.caffemodel", "final.solverstate"
 LOG = "log.jsonl"
+HISTORY = "history.npy"  # of hint-dynamic KD's learned weights
+OURS = (*FILES, "init.txt", FINAL, FINAL_STATE, LOG, HISTORY, "record.json", answers.FILE, "snapshots")
+"""What training writes into a stage's folder, beside stage.json."""
+
+_FILES = {"type": "object", "propertyNames": {"enum": list(FILES)}, "additionalProperties": shapes.SHA256}
+_NOTE = shapes.record(
+    {"stage": {"type": "string"}, "digest": shapes.SHA256, "iterations": shapes.COUNT, "files": _FILES}
+)
+"""The shape of stage.json. Of `files` there are none while they are being written."""
 
 _WORD = {"type": "string", "pattern": r"^[a-z0-9][a-z0-9.-]*\Z"}
 _STAGE = {"type": "string", "pattern": r"^[a-z0-9][A-Za-z0-9.,=+_-]*\Z", "maxLength": 255}
@@ -87,7 +98,8 @@ LINE = {
 
 @dataclass(frozen=True)
 class State:
-    """status: 'new', 'begun', 'finished', or 'changed' (what it depends on is no longer what it was made from)."""
+    """status: 'new' (not prepared, or not to its end), 'begun', 'finished', or 'changed' (what it depends on is no longer what it was
+    made from)."""
 
     status: str
     iteration: int = 0
@@ -96,9 +108,23 @@ class State:
 
 def state(folder, digest):
     """The State of the stage in `folder` against what it would be made from now (its digest; None: not known yet)."""
-    prepared = read_json(folder / "stage.json")
+    while True:
+        prepared = read_note(folder)
+        try:
+            return _state(folder, digest, prepared)
+        except (UserError, FileNotFoundError):
+            if read_note(folder) == prepared:
+                raise
+            # Another process has set the folder aside meanwhile, or begins there: what did not fit was half of each.
+
+
+def _state(folder, digest, prepared):
     if prepared is None:
+        _refuse_foreign(folder, OURS)
         return State("new")
+    # In this order: they are written in the order snapshot, final, record, and then the snapshot goes.
+    final_there = any((folder / name).exists() for name in (FINAL, FINAL_STATE))
+    at = snapshots.iteration(folder / "snapshots")
     for name, digest_of_file in prepared["files"].items():
         if not (folder / name).exists() or sha256(folder / name) != digest_of_file:
             raise UserError(
@@ -107,9 +133,11 @@ def state(folder, digest):
             )
     record = read_record(folder)
     if digest is not None and prepared["digest"] != digest:
-        return State("changed", record["iterations"] if record else snapshots.iteration(folder / "snapshots"))
+        return State("changed", record["iterations"] if record else at)
     if record is None:
-        return State("begun", snapshots.iteration(folder / "snapshots"))
+        if final_there and at < prepared["iterations"]:
+            _refuse_foreign(folder, (FINAL, FINAL_STATE))
+        return State("begun" if prepared["files"] else "new", at)
     final = folder / FINAL
     if not final.exists() or sha256(final) != record["digests"][FINAL]:
         raise UserError(
@@ -118,16 +146,40 @@ def state(folder, digest):
     return State("finished", record["iterations"], record["digests"][FINAL])
 
 
-def prepare_note(folder, stage, digest):
-    """Writes stage.json: the stage is prepared, and these are its files."""
+def _refuse_foreign(folder, names):
+    """Raises UserError for a file in a stage's folder that would be overwritten and that no stage wrote there."""
+    for name in names:
+        if (folder / name).exists():
+            raise UserError(
+                f"{shown(folder / name)} was not written here by run_stage.py, which would overwrite it: move it elsewhere, "
+                f"or copy the folder that it is from whole, with stage.json"
+            )
+
+
+def prepare_note(folder, stage, digest, files=FILES):
+    """Writes stage.json: these files of the stage are written. With none it says that they are about to be: a kill while they are
+    leaves what is known as ours."""
     note = {
         "stage": stage.name,
         "experiment": stage.experiment.name,
         "digest": digest,
         "iterations": stage.iterations,
-        "files": {name: sha256(folder / name) for name in FILES},
+        "files": {name: sha256(folder / name) for name in files},
     }
     write_whole(folder / "stage.json", json.dumps(note, indent=1) + "\n")
+
+
+def read_note(folder):
+    """The content of stage.json, None where there is none. Raises UserError for a damaged one."""
+    path = folder / "stage.json"
+    try:
+        return shapes.parse(path.read_bytes(), _NOTE)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(
+            f"{shown(path)} is damaged ({error}): delete {shown(folder)} to train the stage again"
+        ) from None
 
 
 def write_record(folder, record):
@@ -176,13 +228,13 @@ def read_json(path):
 
 
 def read_log(folder):
-    """The lines of log.jsonl as dicts, in order; a last line that a kill cut short is left out."""
+    """The lines of log.jsonl as dicts, in order, up to the first that is none: a kill cuts the last line short, a disk tears any."""
     path = folder / LOG
     lines = []
     if path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().splitlines():
             try:
-                lines.append(json.loads(line))
+                lines.append(shapes.parse(line, LINE))
             except ValueError:
                 break
     return lines

@@ -14,11 +14,30 @@ import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
+from hkd.base import shapes
 from hkd.base.cli import UserError
-from hkd.base.files import sha256, shown, sync_folder
+from hkd.base.files import naming, sha256, shown, sync_folder, write_whole
 
 WEIGHTS, STATE, NOTE = "weights.caffemodel", "solver.solverstate", "snapshot.json"
 KEPT = 2  # the newest, and the one before in case the newest is torn
+
+_NUMBER = {"type": "number"}
+_NOTE = shapes.record(
+    {
+        "digest": shapes.SHA256,
+        "iteration": shapes.COUNT,
+        "sums": {"type": "object", "additionalProperties": _NUMBER},
+        "count": shapes.COUNT,
+        "seconds": _NUMBER,
+        "sessions": shapes.COUNT,
+        "sha256": shapes.record({WEIGHTS: shapes.SHA256, STATE: shapes.SHA256}),
+    },
+    {
+        "engines": {"type": "array", "items": {"type": "string"}},
+        "answered": {"type": "array", "items": shapes.COUNT, "minItems": 2, "maxItems": 2},
+    },
+)
+"""The shape of snapshot.json: what the training loop goes on from, and the checksums of the files beside it."""
 
 
 class Snapshots:
@@ -56,12 +75,10 @@ class Snapshots:
             Path(f"{self.prefix_in(self.folder)}_iter_{solver.iter}.{suffix}").replace(partial / name)
             _flush(partial / name)
         for name, content in files.items():
-            (partial / name).write_bytes(content)
-            _flush(partial / name)
+            write_whole(partial / name, content)
         note = {"digest": self.digest, "iteration": solver.iter, **extra}
         note["sha256"] = {name: sha256(partial / name) for name in (WEIGHTS, STATE, *files)}
-        (partial / NOTE).write_text(json.dumps(note))
-        _flush(partial / NOTE)
+        write_whole(partial / NOTE, json.dumps(note))
         final = self.folder / f"iter_{solver.iter:07d}"
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
@@ -69,23 +86,26 @@ class Snapshots:
         for old in self._folders()[KEPT:]:
             shutil.rmtree(old)
 
-    def newest(self, say):
-        """(folder, note) of the newest whole snapshot of this stage, or None. `say` is told of each that is skipped."""
+    def newest(self, say, files=()):
+        """(folder, note) of the newest whole snapshot of this stage with these `files` beside Caffe's, or None. `say` is told of
+        each that is skipped."""
         for folder in self._folders():
-            problem, note = self._read(folder)
+            problem, note = self._read(folder, files)
             if not problem:
                 return folder, note
             say(f"snapshot {shown(folder)} is {problem}: skipped for the one before")
         return None
 
-    def _read(self, folder):
+    def _read(self, folder, files):
         try:
-            note = json.loads((folder / NOTE).read_text())
+            note = shapes.parse((folder / NOTE).read_bytes(), _NOTE)
             if note["digest"] != self.digest:
                 return "of other settings or images", None
+            if note["iteration"] != _number(folder) or not note["sha256"].keys() >= set(files):
+                return "torn", None
             if any(sha256(folder / name) != value for name, value in note["sha256"].items()):
                 return "torn", None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             return "torn", None
         return None, note
 
@@ -99,7 +119,8 @@ class Snapshots:
             ) from None
         state.learned_net = str((folder / WEIGHTS).absolute())
         moved = self.folder / f".restore-{os.getpid()}.solverstate"  # each GPU's process restores by itself
-        moved.write_bytes(state.SerializeToString())
+        with naming(moved):
+            moved.write_bytes(state.SerializeToString())
         solver.restore(str(moved))
         moved.unlink()
 
@@ -108,14 +129,25 @@ class Snapshots:
         return f"the last good snapshot ({kept[0]}) is kept" if kept else "no snapshot was made before"
 
     def _folders(self):
-        return sorted((f for f in self.folder.glob("iter_*") if f.is_dir()), reverse=True)
+        return _folders(self.folder)
 
 
 def iteration(folder):
     """The iteration of the newest snapshot in a stage's snapshot folder by its name alone, 0 without one."""
-    return max((int(f.name[5:]) for f in folder.glob("iter_*") if f.name[5:].isdigit()), default=0)
+    return max(map(_number, _folders(folder)), default=0)
+
+
+def _folders(folder):
+    """Those of the snapshots in a stage's snapshot folder, the newest first."""
+    return sorted((f for f in folder.glob("iter_*") if f.is_dir() and _number(f)), key=_number, reverse=True)
+
+
+def _number(folder):
+    """The iteration in the name of a snapshot's folder, 0 where there is none."""
+    digits = folder.name.removeprefix("iter_")
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 12 else 0
 
 
 def _flush(path):
-    with path.open("rb") as stream:
+    with naming(path), path.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 from hkd.base.cli import UserError
-from hkd.networks import fsp, fsp_flows, hint, hint_dynamic, kd, losses, plain, prototxt, solvers
+from hkd.networks import prototxt, solvers
 from hkd.networks.feed import Feed
-from hkd.paper import experiments, methods, stated
+from hkd.networks.kind import Request
+from hkd.networks.kinds import KINDS
+from hkd.paper import experiments, methods
 from hkd.paper.experiments import Experiment
 from hkd.paper.methods import METHODS, Part
 from hkd.paper.settings import number_text, setting_text
@@ -45,11 +47,18 @@ class Stage:
 
     @property
     def part(self):
+        """The methods.Part that it is, TEACHER for the teacher."""
         return TEACHER if self.part_index < 0 else METHODS[self.method][self.part_index]
 
     @property
     def kind(self):
+        """The name of its kind; what that kind is, is `declared`."""
         return self.part.kind
+
+    @property
+    def declared(self):
+        """The networks.kind.Kind that it is of."""
+        return KINDS[self.kind]
 
     # --- what it starts from ----------------------------------------------------------------------------------------
 
@@ -57,7 +66,7 @@ class Stage:
     def parents(self):
         """{role: stage} with the roles 'teacher' and 'student'."""
         found = {}
-        if self.part.needs_teacher:
+        if self.declared.taught:
             found["teacher"] = self._sibling("", -1)
         if self.part.after is not None:
             after = self.part.after
@@ -73,17 +82,18 @@ class Stage:
     @property
     def taught(self):
         """Whether its weights depend on a teacher, in it or in a stage before it."""
-        return self.part.needs_teacher or any(parent.taught for parent in self.parents.values())
+        return self.declared.taught or any(parent.taught for parent in self.parents.values())
 
     @property
     def trains_student(self):
         """Whether it trains the whole student, by the experiment's own schedule."""
-        return self.part is not TEACHER and self.part.classifies and self.kind != "grow"
+        return self.part is not TEACHER and self.declared.classifies and not self.declared.grows
 
     @property
     def trains_grown(self):
         """Whether it trains the whole student from the last of SL-ResNet's growing networks."""
-        return self.kind != "grow" and "student" in self.parents and self.parents["student"].kind == "grow"
+        before = self.parents.get("student")
+        return not self.declared.grows and before is not None and before.declared.grows
 
     @property
     def settled(self):
@@ -107,7 +117,7 @@ class Stage:
         # A stage that no teacher has a part in is the same whichever teacher the experiment has.
         names = [e.pair if self.taught else e.student.name, e.tag, e.student_tag if self.trains_student else ""]
         names += [self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
-        names += [self.part.name] if self.kind != "dynamic" else []
+        names += [self.part.name] if self.declared.named else []
         return "-".join(dict.fromkeys(filter(None, names)))
 
     @property
@@ -128,6 +138,7 @@ class Stage:
         return group(self.experiment.dataset, self.scale, self.seed)
 
     def folder(self, runs):
+        """Where it lies under a runs folder."""
         return Path(runs) / self.group / self.name
 
     @property
@@ -145,7 +156,7 @@ class Stage:
             for name, value in self.experiment.schedules
             if name.startswith(f"{self.kind}.")
         }
-        found = replace(self._papers_schedule, **own)
+        found = replace(self.declared.schedule(self.settled, self.part), **own)
         beyond = [step for step in found.stepvalue if step >= found.max_iter]
         if beyond:
             raise UserError(
@@ -154,33 +165,14 @@ class Stage:
             )
         return found
 
-    @property
-    def _papers_schedule(self):
-        e = self.settled
-        if self.kind == "hint":
-            step = self.part.step
-            if self.part.fitnet:
-                return stated.Schedule(e.hint_lr, e.fitnet_stepvalue, e.fitnet_iterations)
-            return stated.Schedule(e.hint_lr, (), e.hint_iterations[step - 1] if step else e.hint_kd_iterations)
-        if self.kind == "grow":
-            return stated.Schedule(e.sl_lr, (), e.sl_iterations)
-        if self.kind == "fsp":
-            whole = stated.Schedule(e.fsp_lr, e.fsp_stepvalue, e.fsp_iterations)
-            return part_of(whole, e.flow_iterations[self.part.step - 1]) if self.part.step else whole
-        return stated.Schedule(e.base_lr, e.stepvalue, e.max_iter)
-
     @cached_property
     def schedule(self):
         """The paper's schedule with every count of iterations multiplied by the scale."""
-        full = self._full_schedule
-        return stated.Schedule(
-            full.base_lr,
-            tuple(sorted({scaled(step, self.scale) for step in full.stepvalue})),
-            scaled(full.max_iter, self.scale),
-        )
+        return self._full_schedule.scaled(self.scale)
 
     @property
     def iterations(self):
+        """How many it trains for, as scaled."""
         return self.schedule.max_iter
 
     @property
@@ -197,53 +189,27 @@ class Stage:
     @property
     def learner_end(self):
         """The residual module that the learner in it is cut above, (stack, block)."""
-        if self.kind == "hint":
-            return self.experiment.guided_modules[self.part.last_node - 1]
-        if self.kind == "fsp":
-            return self.learner.end(self.part.last_node)
-        return self.learner.end(self.part.step) if self.kind == "grow" else self.learner.modules[-1]
+        return self.declared.learner_end(self.experiment, self.part, self.learner)
 
     @property
     def teacher_end(self):
         """The same of a teacher beside a student."""
-        if self.kind == "hint":
-            return self.experiment.hint_modules[self.part.last_node - 1]
-        return self.experiment.teacher.end(self.part.last_node or 3)
+        return self.declared.teacher_end(self.experiment, self.part)
 
     # --- files --------------------------------------------------------------------------------------------------------
 
     def check(self):
         """Raises UserError where its network cannot be, without building it: widths or classes that do not fit."""
-        if self.kind == "fsp":
-            fsp_flows.check(self.experiment, self.part.flows)
-        if self.kind == "kd":
-            kd.check_classes(self.experiment)
-        if self.kind == "dynamic":
-            hint_dynamic.check(self.experiment)
-        e = self.experiment
-        if self.part.after == methods.TEACHER and e.teacher != e.student:
-            raise UserError(
-                f"{e.name}: method {self.method} trains the teacher on as a student: both need the same layers, not "
-                f"{e.teacher.name} and {e.student.name}"
-            )
+        self.declared.check(self.experiment, self.part)
 
     def network(self, data_folder, test_images):
         """Its NetParameter, reading LMDBs under `data_folder`."""
         e = experiments.unchecked(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
         feed = Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
-        if self.kind == "hint":
-            return hint.network(e, self.part.pairs, feed)
-        if self.kind == "fsp":
-            return fsp.network(e, self.part.flows, feed, self.random_seed if self.part.permuted else None)
-        if self.kind == "kd":
-            if self.part.fitnet:
-                return kd.network(e, feed, losses.Falling(*e.fitnet_lambda, self.iterations))
-            return kd.network(e, feed, e.sl_lambda_kd if self.method == "sl-resnet-kd" else e.lambda_kd)
-        if self.kind == "dynamic":
-            part = self.part
-            return hint_dynamic.network(e, feed, part.weights, part.ensemble, self.iterations, self.random_seed)
         self.check()
-        return plain.network(e, self.learner, feed, self.learner_end)
+        return self.declared.network(
+            Request(e, self.part, self.learner, self.learner_end, feed, self.iterations, self.random_seed)
+        )
 
     def solver(self, net, snapshot_prefix, test_images):
         """Its SolverParameter for the network file `net`."""
@@ -263,25 +229,20 @@ class Stage:
 
     def files(self, folder, data_folder, test_images):
         """{name: text} of net.prototxt and solver.prototxt as they lie in the stage's `folder`."""
-        net = self.network(data_folder, test_images)
-        solver = self.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
-        return {
-            "net.prototxt": prototxt.text(net, self.header()),
-            "solver.prototxt": solvers.text(solver, self.header()),
-        }
+        return dict(_files(self, str(folder), str(data_folder), test_images))
 
     @property
     def beside(self):
         """The settings that the driver itself trains by, beside network and solver: hint-dynamic KD's meta steps."""
-        if self.kind != "dynamic":
+        if not self.declared.beside:
             return {}
-        return {k: getattr(self.experiment, k) for k in experiments.settings() if k.startswith("dynamic_")}
+        return {k: getattr(self.experiment, k) for k in experiments.settings() if k.startswith(self.declared.beside)}
 
     @property
     def fresh_fc(self):
         """Whether its fully connected layer begins anew though the student before it had one: a growing network gets a classifier
         of its own at every step, and so does the student after the last (sl_fc)."""
-        return self.kind == "grow" or (self.trains_grown and self.experiment.sl_fc == "fresh")
+        return self.declared.grows or (self.trains_grown and self.experiment.sl_fc == "fresh")
 
     def digest(self, manifest, parents):
         """sha256 over all that decides its weights: network, solver, images, and the weights that it starts from.
@@ -293,6 +254,17 @@ class Stage:
         if self.beside:
             whole["beside"] = self.beside
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _files(stage, folder, data_folder, test_images):
+    """See Stage.files. Kept, since a plan asks for a stage's network once for its digest and once for each stage after it."""
+    net = stage.network(data_folder, test_images)
+    solver = stage.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
+    return {
+        "net.prototxt": prototxt.text(net, stage.header()),
+        "solver.prototxt": solvers.text(solver, stage.header()),
+    }
 
 
 @functools.cache
@@ -326,20 +298,10 @@ def _own(stage):
     return files, stage.beside, stage.fresh_fc
 
 
-def part_of(schedule, iterations):
-    """A schedule with its steps in the same proportions, but of `iterations` in all."""
-    steps = tuple(scaled(step, iterations / schedule.max_iter) for step in schedule.stepvalue)
-    return stated.Schedule(schedule.base_lr, steps, iterations)
-
-
 def group(dataset, scale, seed):
     """The folder under --runs of what was trained with one data set, scale and seed."""
     name = "full" if scale == 1 else f"scale{number_text(scale)}"
     return Path(dataset) / f"{name}-seed{seed}"
-
-
-def scaled(count, scale):
-    return max(1, round(count * scale))
 
 
 def scaled_fraction(fraction, scale):
@@ -363,7 +325,7 @@ def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
         return Stage(experiment.of_teacher, "", -1, net if net > 1 else 0, scale, seed)
     index = methods.find(method, kind, step)
-    for key, own in methods.OWN_SETTINGS.get(method, {}).items():
+    for key, own in METHODS[method].own.items():
         if key in experiments.changed(experiment):
             value = setting_text(own, getattr(experiment, key)).replace(f"{own}=", "")
             raise UserError(

@@ -35,6 +35,7 @@ class Report:
     fresh: dict = field(default_factory=dict)
 
     def lines(self):
+        """What became of each blob, a line each: the content of init.txt."""
         for name, (source, shapes) in self.copied.items():
             yield f"copied   {name}  {_shapes(shapes)}  from {source}"
         for name, (source, shapes) in self.dropped.items():
@@ -43,6 +44,7 @@ class Report:
             yield f"filler   {name}  {_shapes(shapes)}"
 
     def summary(self):
+        """The same in one line, as counts."""
         return f"{len(self.copied)} layers copied, {len(self.dropped)} dropped, {len(self.fresh)} left to their fillers"
 
 
@@ -110,23 +112,18 @@ def declared(stage, folder):
     sources, begun = [], None
     if "teacher" in parents:
         # A hint stage holds the teacher up to its last hint layer only.
-        above = () if part.classifies else (*_names(experiment.teacher, stage.teacher_end), "fc")
+        above = () if stage.declared.classifies else (*_names(experiment.teacher, stage.teacher_end), "fc")
         sources.append(Source(folder(parents["teacher"]) / "final.caffemodel", resnet.TEACHER, above))
     if "student" in parents:
-        before = parents["student"].part
+        before = parents["student"].declared
         begun = parents["student"].learner_end
         drops = (resnet.TEACHER, losses.REGRESSOR, *(("fc",) if stage.fresh_fc else ()))
         sources.append(Source(folder(parents["student"]) / "final.caffemodel", "", drops))
     fresh = [] if begun else ["conv1", "bn1", "scale1"]
     fresh += _names(stage.learner, begun, stage.learner_end)
-    if part.classifies and (stage.fresh_fc or not begun or not before.classifies):
+    if stage.declared.classifies and (stage.fresh_fc or not begun or not before.classifies):
         fresh.append("fc")
-    if part.kind == "kd" and part.fitnet:
-        fresh.append(losses.COUNTED)
-    fresh += [f"{losses.REGRESSOR}{i}" for i in part.pairs if i in experiment.regressed_pairs]
-    if part.kind == "dynamic":
-        fresh += [losses.WEIGHTS]
-        fresh += [f"{losses.REGRESSOR}3"] if experiment.dynamic_regressor else []
+    fresh += stage.declared.fresh(experiment, part)
     return sources, tuple(fresh)
 
 

@@ -1,5 +1,5 @@
-"""The stages that a command needs, in order (driver), one of them in a process of its own (job), its loop (loop), what its record
-says (record), and what hint-dynamic KD does beside the loop (hint_dynamic).
+"""The stages that a command needs, in order (driver), one of them in a process of its own (job), its loop (loop), what is trained
+beside it (beside: for hint-dynamic KD what is in hint_dynamic), and what its record says (record).
 
 It may import base, paper, layers, networks, stages and engines.
 """

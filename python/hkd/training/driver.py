@@ -1,25 +1,28 @@
 """From a stage that was asked for to a stage that is trained: the data set, the plan, each stage in its own process."""
 
-import json
+import contextlib
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hkd.base import signals
 from hkd.base.cli import IMAGE, PACKAGE_FOLDER, ROOT, UserError, default_folder, fail, require_writable
 from hkd.base.files import shown
-from hkd.base.locks import is_locked, only_one
+from hkd.base.locks import is_locked, only_one, rename_locked
 from hkd.engines import choice, memory, parallel
 from hkd.networks import prototxt
-from hkd.paper import datasets, experiments
+from hkd.paper import contents, datasets, experiments
 from hkd.paper.settings import setting_text
 from hkd.stages import committed, records, snapshots
 from hkd.stages.stage import lineage
-from hkd.training import hint_dynamic
-from hkd.training.job import Job
+from hkd.training import beside
+from hkd.training.job import How, Job
 
 FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
 
@@ -55,9 +58,10 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     committed.refuse_edited(stage)
     folders = options.data_folders(stage)
     manifests = {name: datasets.read_manifest(folder, datasets.dataset(name)) for name, folder in folders.items()}
+    for needed in lineage(stage):  # what cannot be is said before any is trained
+        needed.files("STAGE", "DATA", needed.experiment.facts.test_images)
     print_plan(stage, options, folders, manifests)
-    if stage.kind == "dynamic":
-        hint_dynamic.check(stage, options.engine, options.device.gpus)
+    beside.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
         parallel.check_batch(stage.experiment.batch, len(options.device.gpus))
         if len(options.device.gpus) > 1:
@@ -73,17 +77,25 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
             require_writable(options.runs)  # before the time that a data set takes
             manifests[name] = build_data(needed, folders[name])
         check_data(needed, manifests[name])
+        contents.verify(manifests[name], needed.experiment.facts, say=lambda line: print(line, flush=True))
     for needed in lineage(stage):
-        state = records.state(needed.folder(options.runs), digest(needed, options, manifests))
+        made_from = digest(needed, options, manifests)
+        if made_from is None:
+            raise UserError(
+                f"{shown(needed.folder(options.runs))}: another run_stage.py has changed what it starts from: run the same command "
+                f"again when the other has ended"
+            )
+        state = records.state(needed.folder(options.runs), made_from)
         if state.status == "finished":
+            tidy(needed.folder(options.runs))
             if needed == stage:
                 refuse_other_engine(folder=stage.folder(options.runs), asked=options.label)
             continue
         if state.status == "changed":
-            set_aside(needed.folder(options.runs))
+            set_aside(needed.folder(options.runs), made_from, options.wait)
         last = needed == stage
         print(f"{needed.name}: {needed.iterations:,} iterations", flush=True)
-        code = spawn(needed, options, folders[needed.experiment.dataset], prepare_only and last)
+        code = spawn(needed, options, folders[needed.experiment.dataset], made_from, prepare_only and last)
         if code:
             return code
     where = stage.folder(options.runs)
@@ -95,13 +107,17 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
 
 
 def without_us(folder, network):
-    """The command that trains a prepared stage without the driver: in pycaffe where it has Python layers, since our `caffe` binary
-    and the Python module that such a layer needs have Caffe in them each."""
+    """The command that trains a prepared stage without the driver, from whatever folder: in pycaffe where it has Python layers,
+    since our `caffe` binary and the Python module that such a layer needs have Caffe in them each."""
+    there = f"cd {shlex.quote(str(ROOT))} && "  # the paths in its files are from here
     solver, weights = f"{folder}/solver.prototxt", f"{folder}/init.caffemodel"
     if not prototxt.without_cuda(network):
-        return f"caffe train -solver {solver} -weights {weights}"
-    script = f"import caffe; s = caffe.get_solver('{solver}'); s.net.copy_from('{weights}'); s.solve()"
-    return f'PYTHONPATH=python python -c "{script}"'
+        caffe = Path(sys.executable).with_name("caffe")
+        words = [shown(caffe) if caffe.exists() else "caffe", "train", "-solver", solver, "-weights", weights]
+        return there + shlex.join(words)
+    script = f"import caffe; s = caffe.get_solver({solver!r}); s.net.copy_from({weights!r}); s.solve()"
+    python = shlex.join([shown(sys.executable), "-P", "-c", script])
+    return f"{there}PYTHONPATH={shlex.quote(shown(PACKAGE_FOLDER))} {python}"
 
 
 def refuse_other_engine(folder, asked):
@@ -126,8 +142,7 @@ def check_data(stage, manifest):
         raise UserError(
             f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}"
         )
-    if stage.kind == "dynamic":
-        hint_dynamic.check_data(stage, manifest)
+    beside.check_data(stage, manifest)
 
 
 def digest(stage, options, manifests):
@@ -144,15 +159,24 @@ def digest(stage, options, manifests):
     return stage.digest(manifest, parents)
 
 
-def set_aside(folder):
-    """Keeps what a stage was before it changed, under a name that no stage has."""
-    with only_one(folder):
-        pass  # nobody may be writing there
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
-        number += 1
-    folder.rename(aside)
+def set_aside(folder, made_from, wait=False):
+    """Keeps what a stage was before it changed, under a name that no stage has. made_from: its digest as of now; a stage that has
+    this digest already, because another driver was quicker, is left where it is."""
+    with only_one(folder, lambda: wait):
+        if records.state(folder, made_from).status != "changed":
+            return
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+            number += 1
+        rename_locked(folder, aside)
     print(f"{shown(folder)} was made from other settings, images or weights: kept as {aside.name}", flush=True)
+
+
+def tidy(folder):
+    """Removes the snapshots of a finished stage, where a kill came between its record and that."""
+    left = folder / "snapshots"
+    if left.exists() and not is_locked(folder):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def build_data(stage, folder):
@@ -160,7 +184,7 @@ def build_data(stage, folder):
     require_writable(folder)
     name = stage.experiment.dataset
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
-    tool += ["--index"] if stage.part.indexed else []
+    tool += ["--index"] if stage.declared.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)
     done = subprocess.run([sys.executable, "-P", *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:
@@ -178,39 +202,32 @@ def build_data(stage, folder):
 # --- the process of a stage ---------------------------------------------------------------------------------------------
 
 
-def spawn(stage, options, data_folder, prepare_only=False):
-    """Trains one stage in a process of its own and returns its exit code, having said in one line what went wrong."""
-    job = Job(
-        experiment=stage.experiment.name,
-        changes=tuple(stage_changes(stage)),
-        method=stage.method,
-        part_index=stage.part_index,
-        net=stage.net,
-        scale=stage.scale,
-        seed=stage.seed,
+def spawn(stage, options, data_folder, made_from, prepare_only=False):
+    """Trains one stage, whose digest is `made_from`, in a process of its own and returns its exit code, having said in one line what
+    went wrong."""
+    how = How(
         runs=str(Path(options.runs).absolute()),
         data=str(Path(data_folder).absolute()),
-        gpus=options.device.gpus,
-        threads=options.device.threads,
-        why=options.device.why,
+        device=options.device,
         engine=options.engine,
         precision=options.precision,
-        verbose=options.verbose,
         snapshot_seconds=options.snapshot_seconds,
-        parent=os.getpid(),
-        prepare_only=prepare_only,
-        wait=options.wait,
+        verbose=options.verbose,
         memo=options.memo,
+        wait=options.wait,
+        prepare_only=prepare_only,
     )
+    job = Job(stage, how, os.getpid(), made_from)
     # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
     path = {"PYTHONPATH": str(PACKAGE_FOLDER), "PYTHONSAFEPATH": "1"}
     environment = choice.environment(options.engine, options.device.threads) | path
     jobs = [job]
-    if len(job.gpus) > 1:
+    gpus = options.device.gpus
+    if len(gpus) > 1:
         place = parallel.meeting_place(stage.folder(options.runs))
-        jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(job.gpus))]
-    # A process group of its own: a terminal's Ctrl-C then comes to this process alone, as `kill` and `docker stop` do,
-    # and is passed on once; the child takes a second signal as an order to leave at once.
+        jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(gpus))]
+    # A process group of its own: a terminal's Ctrl-C and its end then come to this process alone, as `kill` and `docker
+    # stop` do, and are passed on once; the child takes a second signal as an order to leave at once.
     children = [
         subprocess.Popen(
             [sys.executable, "-P", "-m", "hkd.training.job"],
@@ -223,26 +240,31 @@ def spawn(stage, options, data_folder, prepare_only=False):
     ]
     asked = []
 
-    def pass_on(number, frame):
+    def pass_on(number):
         asked.append(number)
-        children[0].send_signal(number)
+        # Always this one: a Python that is only starting answers SIGINT with a traceback.
+        children[0].send_signal(signal.SIGTERM)
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = signals.handle(pass_on)
     try:
         for each, child in zip(jobs, children, strict=True):
-            child.stdin.write(json.dumps(asdict(each)))
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it has ended already, and its exit code says why
+                child.stdin.write(each.as_json())
+                child.stdin.close()
         rank, code = parallel.supervise(children)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signals.restore(previous)
         if jobs[0].meeting:
             Path(jobs[0].meeting).unlink(missing_ok=True)
-    if code == 0 and asked:
-        print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
+    if asked and code in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
+        if code == 0:
+            print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
+        elif code < 0:  # it had not yet begun
+            fail("interrupted")
         return 128 + asked[0]
     if code < 0:
-        return fail(last_words(stage.folder(options.runs) / parallel.log_name(rank), -code), code=128 - code)
+        log = stage.folder(options.runs) / parallel.log_name(rank)
+        return fail(last_words(log, children[rank].pid, -code), code=128 - code)
     return code
 
 
@@ -253,22 +275,22 @@ def idle_changes(stages):
     return [setting_text(key, value) for key, value in changed.items() if key not in reached]
 
 
-def stage_changes(stage):
-    return [setting_text(key, value) for key, value in experiments.changed(stage.experiment).items()]
-
-
-def last_words(log, number):
-    """One line for a process that a signal ended: Caffe's last fatal line where there is one."""
+def last_words(log, process, number):
+    """One line for a process (its id) that a signal ended: Caffe's last fatal line where there is one."""
     fatal = None
     if log.exists():
-        this_session = log.read_text(errors="replace").rpartition("\n=== ")[2]
-        for line in this_session.splitlines():
+        _, began, this_session = log.read_text(errors="replace").rpartition(f" process {process}\n")
+        for line in this_session.splitlines() if began else ():
             fatal = FATAL.match(line) or fatal
-    if fatal is None:
-        name = signal.Signals(number).name
-        hint = " (out of memory?)" if number == signal.SIGKILL else ""
-        return f"training was ended by {name}{hint}: the same command goes on from the last snapshot; log: {shown(log)}"
-    return f"Caffe stopped: {fatal.group(2).strip()} ({fatal.group(1)}): the last snapshot is kept; log: {shown(log)}"
+    at = snapshots.iteration(log.parent / "snapshots")
+    kept = f"the snapshot at iteration {at:,} is kept" if at else "no snapshot was made before"
+    if fatal is not None:
+        return f"Caffe stopped: {fatal.group(2).strip()} ({fatal.group(1)}): {kept}; log: {shown(log)}"
+    said = f"training was ended by {signal.Signals(number).name}"
+    if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        kept = f"the same command goes on from iteration {at:,}" if at else "the same command begins anew"
+        said += " (out of memory?)" if number == signal.SIGKILL else ""
+    return f"{said}: {kept}; log: {shown(log)}"
 
 
 # --- what is printed ------------------------------------------------------------------------------------------------------
@@ -313,16 +335,26 @@ def print_result(stage, record, folder):
 
 
 def status_rows(runs, dataset):
-    """One row a stage found under runs/<dataset>: (data set, group, stage, state, Pc last, Pc best, seconds)."""
+    """One row a stage found under runs/<dataset>: (data set, group, stage, state, Pc last, Pc best, seconds, what is wrong with it
+    or '')."""
     for note_path in sorted(Path(runs).glob(f"{dataset}/*/*/stage.json")):
         folder = note_path.parent
         names = (folder.parent.parent.name, folder.parent.name, folder.name)
-        note = records.read_json(note_path)
-        record = records.read_record(folder)
-        if record is not None:
-            Pc = record["Pc"] or {"last": None, "best": None}
-            yield *names, "finished", Pc["last"], Pc["best"], record["seconds"]
-        else:
-            at = snapshots.iteration(folder / "snapshots")
-            state = f"{'training' if is_locked(folder) else 'stopped'}, snapshot at {at:,} of {note['iterations']:,}"
-            yield *names, state, None, None, None
+        try:
+            yield *names, *_found_in(folder), ""
+        except UserError as error:  # the others are no worse for it
+            yield *names, "damaged", None, None, None, str(error)
+
+
+def _found_in(folder):
+    """(state, Pc last, Pc best, seconds) of the stage in `folder`."""
+    note, record = records.read_note(folder), records.read_record(folder)
+    if record is not None:
+        Pc = record["Pc"] or {"last": None, "best": None}
+        return "finished", Pc["last"], Pc["best"], record["seconds"]
+    at, training = snapshots.iteration(folder / "snapshots"), is_locked(folder)
+    if at:
+        state = f"{'training' if training else 'stopped'}, snapshot at {at:,} of {note['iterations']:,}"
+    else:
+        state = f"training, {note['iterations']:,} iterations, no snapshot yet" if training else "prepared"
+    return state, None, None, None

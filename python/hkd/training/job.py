@@ -12,13 +12,18 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+
+from hkd.base import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # while what follows is imported
 
 from hkd.base.cli import ROOT, UserError, run
-from hkd.base.files import sha256, shown, write_whole
+from hkd.base.files import naming, sha256, shown, write_whole
 from hkd.base.locks import only_one
 from hkd.engines import devices, parallel
-from hkd.paper import datasets, experiments
+from hkd.paper import contents, datasets, experiments
 from hkd.stages import records, surgery
 from hkd.stages.snapshots import Snapshots
 from hkd.stages.stage import Stage
@@ -26,40 +31,53 @@ from hkd.training.loop import Stopped, StopSignal, Training, build_solver, skip_
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the parent asks for: a stage, by the words that name it, and where and how to train it."""
+class How:
+    """Where and how to train: folders whole, the device, and what the command line says of the display."""
 
-    experiment: str
-    changes: tuple[str, ...]
-    method: str
-    part_index: int
-    net: int
-    scale: float
-    seed: int
     runs: str
     data: str
-    gpus: tuple[int, ...]
-    threads: int
-    why: str
+    device: devices.Device
     engine: str
     precision: str
-    verbose: bool
     snapshot_seconds: float
-    parent: int
-    prepare_only: bool = False
-    wait: bool = False
+    verbose: bool = False
     memo: bool = True  # whether a teacher's answers are kept, where they may be
-    rank: int = 0  # of the processes of several GPUs, which find each other by the file `meeting`
+    wait: bool = False
+    prepare_only: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the parent asks for: a stage, and how to train it.
+
+    parent: its process; digest: Stage.digest by its reckoning, where it has one; rank: of the processes of several GPUs, which
+    find each other by the file `meeting`.
+    """
+
+    stage: Stage
+    how: How
+    parent: int
+    digest: str | None = None
+    rank: int = 0
     meeting: str | None = None
 
-    @property
-    def stage(self):
-        chosen = experiments.experiment(self.experiment, self.changes)
-        return Stage(chosen, self.method, self.part_index, self.net, self.scale, self.seed)
+    def as_json(self):
+        experiment = self.stage.experiment
+        stage = {**_fields(self.stage), "experiment": experiment.name, "settings": experiments.changed(experiment)}
+        return json.dumps({**_fields(self), "stage": stage, "how": asdict(self.how)})
 
-    @property
-    def device(self):
-        return devices.Device(tuple(self.gpus), self.threads, self.why)
+    @classmethod
+    def read(cls, text):
+        given = json.loads(text)
+        stage, how = given.pop("stage"), given.pop("how")
+        stage["experiment"] = experiments.restored(stage["experiment"], stage.pop("settings"))
+        gpus, threads, why = how.pop("device").values()
+        return cls(Stage(**stage), How(**how, device=devices.Device(tuple(gpus), threads, why)), **given)
+
+
+def _fields(record):
+    """{field: value} of a dataclass, its records left as they are."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def main():
@@ -67,32 +85,39 @@ def main():
     asked = sys.stdin.read()
     if not asked:
         return 1  # the driver died before it said what to train
-    job = Job(**json.loads(asked))
+    job = Job.read(asked)
     _die_with(job.parent)
     os.chdir(ROOT)  # the paths in the stage's files are from here
     stage = job.stage
-    folder = stage.folder(job.runs)
+    folder = stage.folder(job.how.runs)
     if job.rank:
         return follow(stage, folder, job)
     folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder, lambda: job.wait and not stop.number):
-        manifest = datasets.read_manifest(job.data, stage.experiment.facts)
-        with _caffe_log(folder / "caffe.log", job.verbose):
-            digest, parents, finished = prepare(stage, folder, job, manifest)
-            if not (finished or job.prepare_only):
-                try:
+
+    def wait():
+        if stop.number:
+            raise Stopped(stop.number)
+        return job.how.wait
+
+    try:
+        with only_one(folder, wait):
+            manifest = datasets.read_manifest(job.how.data, stage.experiment.facts)
+            contents.verify(manifest, stage.experiment.facts)  # the record is to name what was read
+            with _caffe_log(folder / "caffe.log", job.how.verbose):
+                digest, parents, finished = prepare(stage, folder, job, manifest)
+                if not (finished or job.how.prepare_only):
                     Training(stage, folder, job, manifest, digest, parents, stop).run()
-                except Stopped as error:
-                    return 128 + error.args[0]
+    except Stopped as error:
+        return 128 + error.args[0]
     return 0
 
 
 def follow(stage, folder, job):
     """The process of another GPU than the first: iterates with that one's, which tells it when to begin."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.STOP:
         signal.signal(number, signal.SIG_IGN)  # the first process writes the snapshot; then the driver ends this one
     begin = parallel.wait_for(job.meeting)
-    with _caffe_log(folder / parallel.log_name(job.rank), job.verbose):
+    with _caffe_log(folder / parallel.log_name(job.rank), job.how.verbose):
         solver = build_solver(folder, job)
         if begin["snapshot"]:
             Snapshots(folder / "snapshots", None).restore(begin["snapshot"], solver)
@@ -107,20 +132,23 @@ def prepare(stage, folder, job, manifest):
     Returns its digest, the sha256 of its parents' weights by role, and whether it is finished already: another driver
     may have been quicker.
     """
-    parents = {role: sha256(parent.folder(job.runs) / records.FINAL) for role, parent in stage.parents.items()}
+    parents = {role: sha256(parent.folder(job.how.runs) / records.FINAL) for role, parent in stage.parents.items()}
     digest = stage.digest(manifest, parents)
     found = records.state(folder, digest)
-    if found.status == "changed":
-        raise UserError(f"{shown(folder)} was made from other settings, images or weights: run_stage.py sets it aside")
+    if found.status == "changed" or job.digest not in (None, digest):
+        raise UserError(
+            f"{shown(folder)}: another run_stage.py, with other settings or images, has changed it or what it starts from: use "
+            f"another --runs folder, or run the same command again when the other has ended"
+        )
     if found.status == "finished":
         return digest, parents, True
-    files = stage.files(shown(folder), shown(job.data), manifest.test_images)
+    files = stage.files(shown(folder), shown(job.how.data), manifest.test_images)
     if found.status == "begun" and all((folder / name).read_text() == text for name, text in files.items()):
         return digest, parents, False
-    sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.runs))
+    sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.how.runs))
     network = stage.network("DATA", manifest.test_images)
     init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
-    (folder / "stage.json").unlink(missing_ok=True)
+    records.prepare_note(folder, stage, digest, files=())
     for name, text in files.items():
         write_whole(folder / name, text)
     write_whole(folder / "init.caffemodel", init.SerializeToString(deterministic=True))
@@ -135,10 +163,11 @@ def _caffe_log(path, verbose):
     """Sends what Caffe writes to stderr to `path` (and to the terminal too if `verbose`), and keeps Python's own."""
     sys.stderr.flush()
     terminal = os.dup(2)
-    sys.stderr = os.fdopen(terminal, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace", closefd=False)
     with path.open("a") as log:
-        log.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n")
-        log.flush()
+        with naming(path):
+            log.write(f"\n=== {time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n")
+            log.flush()
         if verbose:
             # -i: Ctrl-C reaches the whole group, and Caffe would die of the broken pipe.
             tee = subprocess.Popen(["tee", "-i", "-a", str(path)], stdin=subprocess.PIPE, stdout=terminal)

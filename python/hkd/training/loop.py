@@ -10,38 +10,37 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 
+from hkd.base import signals
 from hkd.base.cli import UserError
-from hkd.base.files import shown, write_whole
+from hkd.base.files import naming, shown, write_whole
 from hkd.base.progress import Progress
 from hkd.engines import choice, parallel
 from hkd.networks import solvers
 from hkd.paper import stated
-from hkd.stages import answers, records
+from hkd.stages import answers, finals, records
 from hkd.stages.snapshots import STATE, WEIGHTS, Snapshots
-from hkd.training.hint_dynamic.session import HISTORY, Session
+from hkd.training.beside import session
 from hkd.training.record import record_of
 
 NEVER = 2**31 - 1
 
 
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C came; the snapshot is written. Carries the signal's number."""
+    """A signal of signals.STOP came; the snapshot is written. Carries its number."""
 
 
 class StopSignal:
-    """Remembers SIGTERM and SIGINT until the loop asks; another one, later than TOGETHER, ends the process at once."""
+    """Remembers the first signal of signals.STOP until the loop asks; another one, later than TOGETHER, ends the process at once."""
 
     TOGETHER = 3  # seconds: Slurm signals the driver and this process both, and the driver passes its own on
 
     def __init__(self):
         self.number, self.since = None, 0.0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+        signals.handle(self._note)
 
-    def _note(self, number, frame):
+    def _note(self, number):
         if self.number is None:
             self.number, self.since = number, time.monotonic()
         elif time.monotonic() - self.since > self.TOGETHER:
@@ -55,16 +54,16 @@ def build_solver(folder, job):
     own = solvers.parse((folder / "solver.prototxt").read_text())
     own.display, own.snapshot, own.test_interval = 0, 0, NEVER
     own.snapshot_prefix = str(Snapshots.prefix_in(folder / "snapshots"))
-    own.solver_mode = own.CPU if job.device.gpu is None else own.GPU
+    own.solver_mode = own.CPU if job.how.device.gpu is None else own.GPU
     path, share = folder / f".driver_solver-{job.rank}.prototxt", None
     if job.meeting:
-        share = parallel.share_of(own.net, job.rank, len(job.gpus))
+        share = parallel.share_of(own.net, job.rank, len(job.how.device.gpus))
         own.net = str(share)
         if job.rank:  # tests are rank 0's
             own.ClearField("test_iter")
             own.ClearField("test_interval")
-    path.write_text(solvers.text(own, ["The driver's own copy of solver.prototxt."]))
-    solver = choice.get_solver(job.engine, path, job.device, job.precision, job.rank)
+    write_whole(path, solvers.text(own, ["The driver's own copy of solver.prototxt."]))
+    solver = choice.get_solver(job.how.engine, path, job.how.device, job.how.precision, job.rank)
     for written in filter(None, (path, share)):
         written.unlink()
     solver.net.copy_from(str(folder / "init.caffemodel"))
@@ -90,10 +89,9 @@ class Training:
         self.log_path = folder / records.LOG
         self.sums, self.count = {}, 0  # losses since the last line of the log
         self.seconds, self.sessions = 0.0, 1
-        self.engine = choice.label(job.engine, job.precision, len(job.gpus))
+        self.engine = choice.label(job.how.engine, job.how.precision, len(job.how.device.gpus))
         self.engines = []  # of earlier sessions
         self.answered_before = (0, 0)  # in earlier sessions, as Solver.answered
-        self.dynamic = None  # beside the loop of hint-dynamic KD
         self.answers = answers.Answers()  # of the last test
 
     def run(self):
@@ -113,7 +111,7 @@ class Training:
                 self._step()
                 self._log_if_due()
                 self._test_if_due()
-                if time.monotonic() - last_snapshot >= self.job.snapshot_seconds:
+                if time.monotonic() - last_snapshot >= self.job.how.snapshot_seconds:
                     self._snapshot()
                     last_snapshot = time.monotonic()
             if self.stop.number:
@@ -127,20 +125,19 @@ class Training:
         self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
         self.losses = [name for name, weight in self.weights.items() if weight]
         teacher = self.stage.parents.get("teacher")
-        if self.job.engine == "torch" and self.job.memo and teacher:
+        if self.job.how.engine == "torch" and self.job.how.memo and teacher:
             say = lambda line: print(f"  {line}", flush=True)  # noqa: E731
-            self.solver.keep_answers(teacher.folder(self.job.runs), self.manifest.pixels, say)
-        if self.stage.kind == "dynamic":
-            self.dynamic = Session(self.stage, self.solver.net, self.snapshots.folder, self.manifest, self.job.engine)
+            self.solver.keep_answers(teacher.folder(self.job.how.runs), self.manifest.pixels, say)
+        train, folder = self.solver.net, self.snapshots.folder
+        self.beside = session(self.stage, train, folder, self.manifest, self.job.how.engine)
 
     def _resume(self):
         """Goes on from the newest snapshot, and returns it: None at the beginning."""
-        found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True))
+        found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True), self.beside.names)
         self.tested = None
         if found is None:
             self.log_path.unlink(missing_ok=True)
-            if self.dynamic:
-                self.dynamic.begin()
+            self.beside.begin()
             return None
         snapshot, note = found
         self.snapshots.restore(snapshot, self.solver)
@@ -158,11 +155,8 @@ class Training:
         write_whole(self.log_path, "".join(json.dumps(line) + "\n" for line in kept))
         self.tested = max((line["iteration"] for line in kept if "test_loss" in line), default=None)
         print(f"  resumed at iteration {done:,} of {self.stage.iterations:,}", flush=True)
-        last = 0
-        if self.dynamic:
-            self.dynamic.resume(snapshot, done)
-            last = self.dynamic.last_data_layer
-        skip_data(self.solver, self._leave_untrained, last)
+        self.beside.resume(snapshot, done)
+        skip_data(self.solver, self._leave_untrained, self.beside.last_data_layer)
         return snapshot
 
     def _leave_untrained(self):
@@ -175,17 +169,20 @@ class Training:
     def _step(self):
         self.solver.step(1)
         values = {name: float(self.solver.net.blobs[name].data) for name in self.losses}
+        self._check_finite(values)
         for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+        self.beside.after_iteration(self.solver.iter, self._lr())
+        self.progress.advance(self._total(values))
+
+    def _check_finite(self, losses):
+        for name, value in losses.items():
             if not math.isfinite(value):
                 raise UserError(
                     f"{shown(self.folder)}: loss {name} is {value} at iteration {self.solver.iter} (learning rate {self._lr():g}): "
                     f"{self.snapshots.advice()}; try a smaller learning rate with --set"
                 )
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
-        if self.dynamic:
-            self.dynamic.after_iteration(self.solver.iter, self._lr())
-        self.progress.advance(self._total(values))
 
     def _log_if_due(self):
         done = self.solver.iter
@@ -194,8 +191,7 @@ class Training:
         means = {name: total / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
         parts = means if len(means) > 1 else {}
-        if self.dynamic:
-            parts |= self.dynamic.log()
+        parts |= self.beside.log()
         self._log({"iteration": done, "lr": self._lr(), "loss": self._total(means), **parts})
 
     def _test_if_due(self):
@@ -228,6 +224,7 @@ class Training:
         result = {"test_loss": self._total(means)}
         if len(self.losses) > 1:
             result |= {f"test_{name}": means[name] for name in self.losses}
+        self._check_finite({f"test_{name}": means[name] for name in self.losses})
         if "accuracy" in means:
             # Batches are of one size, so that their mean is a count over the whole set.
             images = self.manifest.test_images
@@ -243,7 +240,7 @@ class Training:
         return round(self.stage.schedule.base_lr * stated.GAMMA**steps, 12)
 
     def _log(self, line):
-        with self.log_path.open("a") as stream:
+        with naming(self.log_path), self.log_path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
 
     # --- leaving ------------------------------------------------------------------------------------------------------
@@ -259,7 +256,7 @@ class Training:
                 "engines": self.all_engines(),
                 "answered": self.answered(),
             },
-            self.dynamic.files() if self.dynamic else {},
+            self.beside.files(),
         )
 
     def all_engines(self):
@@ -268,24 +265,26 @@ class Training:
 
     def answered(self):
         """(images that a teacher whose answers may be kept was asked for, those of them whose answer was kept)."""
-        now = self.solver.answered if self.job.engine == "torch" else (0, 0)
+        now = self.solver.answered if self.job.how.engine == "torch" else (0, 0)
         return [sum(pair) for pair in zip(self.answered_before, now, strict=True)]
 
     def _leave(self):
         if self.solver.iter:
             self._snapshot()
-        self.progress.say(f"stopped at iteration {self.solver.iter:,}: the same command goes on from there")
+            self.progress.say(f"stopped at iteration {self.solver.iter:,}: the same command goes on from there")
+        else:
+            self.progress.say("stopped before the first iteration: the same command begins anew")
         raise Stopped(self.stop.number)
 
     def _finish(self):
         """final.caffemodel and final.solverstate, then the record, then the snapshots go."""
         self._snapshot()
         snapshot, _ = self.snapshots.newest(lambda line: None)
-        finals = {WEIGHTS: records.FINAL, STATE: "final.solverstate"}
-        if self.dynamic and self.dynamic.keeps_history:
-            finals[HISTORY] = HISTORY
-        for name, final in finals.items():
-            write_whole(self.folder / final, (snapshot / name).read_bytes())
+        weights = finals.weights((snapshot / WEIGHTS).read_bytes(), self.stage.experiment.dataset)
+        write_whole(self.folder / records.FINAL, weights)
+        write_whole(self.folder / records.FINAL_STATE, finals.state((snapshot / STATE).read_bytes()))
+        for name in self.beside.kept:
+            write_whole(self.folder / name, (snapshot / name).read_bytes())
         asked, kept = self.answered()
         if asked:
             self.progress.say(f"teacher: {kept / asked:.1%} of {asked:,} answers were kept ones")

@@ -8,7 +8,6 @@ from hkd.base.cli import IMAGE, ROOT
 from hkd.base.files import sha256
 from hkd.engines import choice, devices
 from hkd.stages import answers, records
-from hkd.training.hint_dynamic.session import HISTORY
 
 
 def record_of(training):
@@ -18,7 +17,7 @@ def record_of(training):
     best = max(tests, key=lambda line: line["Pc"], default=None)
     last = [line for line in records.read_log(training.folder) if "test_loss" in line][-1]
     made = [*records.FILES, records.FINAL, records.LOG, *([answers.FILE] if tests else [])]
-    made += [HISTORY] if training.dynamic and training.dynamic.keeps_history else []
+    made += training.beside.kept
     return {
         "stage": stage.name,
         "experiment": stage.experiment.name,
@@ -40,9 +39,9 @@ def record_of(training):
         if training.answered()[0]
         else None,
         "engine": "+".join(training.all_engines()),
-        "device": str(training.job.device),
-        "deterministic": choice.deterministic(training.job.engine, training.job.device),
-        "hardware": devices.hardware(training.job.device),
+        "device": str(training.job.how.device),
+        "deterministic": choice.deterministic(training.job.how.engine, training.job.how.device),
+        "hardware": devices.hardware(training.job.how.device),
         "settings": {
             key: value
             for key, value in asdict(stage.settled).items()
@@ -59,7 +58,7 @@ def record_of(training):
             "pixels": training.manifest.pixels,
             **{name: sha256(training.folder / name) for name in made},
         },
-        "versions": _versions(training.job.engine),
+        "versions": _versions(training.job.how.engine),
     }
 
 

@@ -39,6 +39,7 @@ class Feed:
 
     @property
     def shape(self):
+        """Of a batch: N x channels x height x width, after cropping."""
         _, channels, height, width = self.images.shape
         return (self.batch, channels, self.crop or height, self.crop or width)
 
@@ -50,6 +51,7 @@ class Feed:
 
     @property
     def crops_at_random(self):
+        """Whether each image is cropped at a random place: in the TRAIN phase alone."""
         return bool(self.crop) and self.phase == TRAIN
 
     @property

@@ -33,6 +33,8 @@ KINDS = {}
 
 
 def layer(name, message="", *fields, blobs=None):
+    """Registers the function below it as Caffe's layer type `name`; message and fields as in Kind."""
+
     def register(run):
         KINDS[name] = Kind(run, message, fields, *([blobs] if blobs else []))
         return run
@@ -65,6 +67,7 @@ def _convolution_blobs(p, x):
     "bias_filler", blobs=_convolution_blobs,
 )  # fmt: skip
 def convolution(p, w, x):
+    """N x channels x height x width; group, dilation and a kernel of two sizes are refused (conv_layer.cpp)."""
     weight, *bias = (blob.to(x[0].dtype) for blob in w)
     return F.conv2d(
         x[0],
@@ -84,6 +87,7 @@ def _inner_product_blobs(p, x):
     "InnerProduct", "inner_product_param", "num_output", "bias_term", "weight_filler", "bias_filler", blobs=_inner_product_blobs
 )  # fmt: skip
 def inner_product(p, w, x):
+    """N x num_output, in float32 whatever the precision of the maps is (inner_product_layer.cpp)."""
     return F.linear(x[0].float().flatten(1), w[0], w[1] if p.bias_term else None)
 
 
@@ -123,6 +127,7 @@ def uses_stored_statistics(p, phase):
     blobs=lambda p, x: [((x.shape[1],), 0.0), ((x.shape[1],), 0.0), ((1,), 0.0)],
 )  # fmt: skip
 def batch_norm(p, w, x, phase):
+    """Without scale and shift, as Caffe has it; w: mean, variance and the factor that both are divided by."""
     return normalized(p, w, x[0], stored=uses_stored_statistics(p, phase))
 
 
@@ -130,6 +135,7 @@ def batch_norm(p, w, x, phase):
     "Scale", "scale_param", "bias_term", blobs=lambda p, x: [((x.shape[1],), 1.0), *([((x.shape[1],), 0.0)] if p.bias_term else [])]
 )  # fmt: skip
 def scale(p, w, x):
+    """Each channel (axis 1) times a number, plus one where bias_term is true."""
     shape = (1, -1, *[1] * (x[0].dim() - 2))
     top = x[0] * w[0].view(shape)
     return top + w[1].view(shape) if p.bias_term else top
@@ -140,11 +146,13 @@ def scale(p, w, x):
 
 @layer("ReLU", "relu_param")
 def relu(p, w, x):
+    """max(x, 0); a negative_slope is refused."""
     return F.relu(x[0])
 
 
 @layer("Eltwise", "eltwise_param", "operation", "coeff")
 def eltwise(p, w, x):
+    """The sum of its bottoms, each times its coeff where coeff is given, or their product."""
     one_of(p.operation, (p.SUM, p.PROD), "Eltwise", "operation")
     if p.coeff:
         one_of(p.operation, (p.SUM,), "Eltwise", "coeff of operation")
@@ -173,22 +181,26 @@ def pooling(p, w, x):
 
 @layer("Softmax", "softmax_param")
 def softmax(p, w, x):
+    """Over axis 1, in float32."""
     return F.softmax(x[0].float(), 1)
 
 
 @layer("Power", "power_param", "power", "scale", "shift")
 def power(p, w, x):
+    """(shift + scale x) ^ power (power_layer.cpp)."""
     top = x[0] * p.scale + p.shift if p.shift else x[0] * p.scale
     return top if p.power == 1 else top**p.power
 
 
 @layer("Log", "log_param", "shift")
 def log(p, w, x):
+    """ln(x + shift); another base and a scale are refused."""
     return torch.log(x[0] + p.shift)
 
 
 @layer("Concat", "concat_param")
 def concat(p, w, x):
+    """Along axis 1."""
     return torch.cat(x, 1)
 
 
@@ -206,6 +218,7 @@ def parameter(p, w, x):
 
 @layer("DummyData", "dummy_data_param", "shape")
 def dummy_data(p, w, x):
+    """Zeros of the shape that is written in the network."""
     return torch.zeros(*p.shape[0].dim)
 
 

@@ -38,6 +38,7 @@ class Built:
 
     @property
     def learns(self):
+        """Whether a parameter blob of it has an lr_mult other than 0."""
         return any(lr for lr, _ in self.rates)
 
 
@@ -172,6 +173,7 @@ class Net:
         return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
     def total_loss(self):
+        """The sum of the losses of the last pass, each times its loss_weight: a tensor of no dimension."""
         return sum(weight * self.tensors[name] for name, weight in self.loss_weights.items())
 
     def backward(self):
@@ -179,6 +181,7 @@ class Net:
         self.total_loss().backward()
 
     def clear_param_diffs(self):
+        """Sets the gradients of all parameter blobs to 0."""
         for b in self.built:
             for blob in b.blobs:
                 if blob.grad is not None:
@@ -200,6 +203,7 @@ class Net:
 
     @property
     def params(self):
+        """{layer: [Blob of each parameter blob]}, as in pycaffe."""
         return {b.layer.name: [Blob(blob) for blob in b.blobs] for b in self.built if b.blobs}
 
     @property
@@ -310,6 +314,7 @@ def array(proto):
 
 
 def proto(tensor):
+    """A tensor as a BlobProto, float32."""
     blob = caffe_pb2.BlobProto()
     blob.shape.dim.extend(tensor.shape)
     blob.data.extend(tensor.detach().float().cpu().contiguous().flatten().numpy())

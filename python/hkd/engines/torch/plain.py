@@ -36,6 +36,8 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
+    """Images N x channels x size x size to logits N x classes. width: of the first stack, half and a quarter of the others'."""
+
     def __init__(self, depth, width=16, channels=3, classes=10, projection=False):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)

@@ -68,6 +68,7 @@ class Solver:
             self.rates[part], self.decays[part] = lr, decay
 
     def step(self, iterations):
+        """So many iterations of SGD with momentum (sgd_solver.cpp); gradients of the last one stay."""
         for _ in range(iterations):
             self.gradients.zero_()
             self.net.forward()

@@ -10,11 +10,12 @@ import numpy as np
 
 from hkd.layers import history, meta_network
 from hkd.networks import losses
+from hkd.stages.records import HISTORY
 from hkd.training.hint_dynamic.gradient import MetaGradient
 from hkd.training.hint_dynamic.images import MetaImages
 from hkd.training.hint_dynamic.optimizer import Optimizer
 
-HISTORY, STATE = "history.npy", "meta.npz"
+STATE = "meta.npz"
 QUANTILES = (10, 50, 90)
 
 
@@ -76,6 +77,16 @@ class Session:
     def meta_gradient(self, iteration, lr):
         """What MetaGradient gives for the meta batch of an iteration."""
         return self.gradient(lr, *self.meta_images.batch(self.experiment.dynamic_batch, iteration))
+
+    @property
+    def kept(self):
+        """The files that stay when the stage has ended."""
+        return [HISTORY] if self.keeps_history else []
+
+    @property
+    def names(self):
+        """Those of `files`."""
+        return [*self.kept, STATE]
 
     def files(self):
         """{name: bytes} for a snapshot."""

@@ -1,4 +1,5 @@
-"""Every command in README: run here as it stands where it is quick, dry where it would train for days."""
+"""Every command in README and in the pages of the folders: run here as it stands where it is quick, dry where it would train for
+days."""
 
 import importlib.util
 import re
@@ -8,14 +9,10 @@ import subprocess
 import pytest
 
 from conftest import ROOT, command, snakemake
+from pages import PAGES, commands, marked
 
-TEXT = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
-    for line in block.splitlines()
-    if line.split("#")[0].strip()
-]
+TOP = ("python", "data_tools", "docker", "results", "tests", "prototxt", "solvers", "profiles")
+COMMANDS = list(dict.fromkeys(line for text in PAGES.values() for line in commands(text)))
 
 
 def needs_torch(words):
@@ -24,7 +21,25 @@ def needs_torch(words):
 
 
 def test_the_two_commands_come_first():
-    assert COMMANDS[:2] == ["make demo", "make test"]
+    assert commands(PAGES["README.md"])[:2] == ["make demo", "make test"]
+
+
+def test_readme_is_one_page():
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_every_page_is_here_and_linked_from_readme():
+    found = {
+        str(path.relative_to(ROOT)) for top in ROOT.iterdir() if top.name in TOP for path in top.rglob("README.md")
+    }
+    assert found | {"README.md"} == set(PAGES)
+    assert not [name for name in found if f"]({name})" not in PAGES["README.md"]]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_its_links_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[name]):
+        assert link.startswith("https://") or ((ROOT / name).parent / link).exists(), link
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("make ")])
@@ -45,6 +60,8 @@ def test_a_stage_command(line):
 def test_the_data_command_and_the_tables_command(tmp_path):
     assert "python data_tools/make_lmdb.py --dataset fashion-mnist" in COMMANDS
     command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--out", tmp_path / "f", check=0)
+    assert "python data_tools/make_lmdb.py --dataset fashion-mnist --check" in COMMANDS
+    command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--check", "--out", tmp_path / "f", check=0)
     line = next(c for c in COMMANDS if "make_tables.py --experiment" in c)
     done = command("python/make_tables.py", *shlex.split(line)[2:], "--runs", tmp_path, "--out", tmp_path)
     assert done.returncode == 2 and "no finished stage of fashion-mnist-r14-r8" in done.stderr
@@ -67,11 +84,11 @@ def test_a_tables_command(line, paper_runs, tmp_path):
 
 def test_the_costs_shown_are_the_costs_printed():
     printed = command("python/make_tables.py", "--cost", "--rate", "10", check=0).stdout
-    assert f"```text\n{printed.strip()}\n```" in TEXT
+    assert marked(PAGES["python/README.md"], "printed by make_tables.py --cost --rate 10") == printed.strip()
 
 
 def test_the_table_shown_has_the_papers_numbers_and_todays_columns(paper_runs):
-    shown = TEXT.split("of course nothing was learned:\n\n```text\n")[1].split("```")[0].splitlines()
+    shown = marked(PAGES["python/README.md"], "table1.md of such a run").splitlines()
     made = (paper_runs[0] / "out/table1.md").read_text().splitlines()
     assert shown[0] in made
     for line in shown[2:]:
@@ -118,15 +135,15 @@ def test_no_other_kind_of_command_is_in_it():
 
 
 def test_the_plan_shown_is_the_plan_printed():
-    block = TEXT.split("```text\n")[1].split("```")[0]
     printed = command(
         "python/run_stage.py", "--stage", "hint", "--step", "2", "--dry-run", "--runs", "/nonexistent", check=0
     ).stdout
-    assert [x for x in printed.splitlines() if not x.startswith("data:")] == block.splitlines()
+    shown = marked(PAGES["README.md"], "printed by run_stage.py").splitlines()
+    assert [x for x in printed.splitlines() if not x.startswith("data:")] == shown
 
 
 def test_every_file_and_folder_that_it_names_is_there():
-    named = re.findall(r"`((?:python|data_tools|docker|tests|prototxt|solvers)/[\w./]*)`", TEXT)
+    named = re.findall(r"`((?:python|data_tools|docker|tests|prototxt|solvers)/[\w./]*)`", "".join(PAGES.values()))
     assert named
     for path in named:
         assert (ROOT / path).exists(), path

@@ -1,0 +1,77 @@
+"""Weights that are kept with the project: teachers and students of the proposed method, trained at the paper's own length, and the
+page that lists them."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from hkd.base.cli import UserError
+from hkd.base.files import sha256, shown, write_whole
+from hkd.paper import experiments
+from hkd.results.rows import PROPOSED
+from hkd.results.runs import SET_ASIDE
+from hkd.results.sheet import Sheet, markdown
+from hkd.stages import finals, records
+
+HEADS = ("weights", "trained in", "stage", "Pc last (%)", "iterations", "engine", "seed", "record", "sha256")
+ABOUT = (
+    "caffemodel files as `run_stage.py` leaves them; a student's has its teacher's layers in it, which `prototxt/*/r*-deploy.prototxt` leaves "
+    "out. Pc is that of the whole official test set; a test finds it again with BVLC Caffe, to the image. The images are not ours; the "
+    "weights are under the license of the project, BSD 2-clause.",
+    "`python/make_tables.py --measured results/measured --collect RUNS --weights results/weights` adds those of a runs folder and makes "
+    "this page.",
+)
+
+
+def keep(runs, folder):
+    """Copies the weights of every finished teacher and proposed student under `runs` that has the paper's own length to
+    folder/DATASET/STAGE.caffemodel (STAGE-seed2 of another seed). Raises UserError rather than replace other weights."""
+    for path in sorted(Path(runs).glob("*/full-seed*/*/record.json")):
+        record = records.read_record(path.parent)
+        if SET_ASIDE.search(path.parent.name) or record["Pc"] is None or record["method"] not in (None, PROPOSED):
+            continue
+        kept = _place(folder, record)
+        content = finals.weights((path.parent / records.FINAL).read_bytes(), record["dataset"])
+        if kept.exists() and kept.read_bytes() != content:
+            raise UserError(
+                f"{shown(kept)} has other weights than {shown(path.parent)}: delete the ones that are wrong"
+            )
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, content)
+
+
+def page(folder, measured):
+    """README.md of `folder`: every file of weights with its record in measured/records. Raises UserError for one without."""
+    found = defaultdict(list)
+    for path in sorted((Path(measured) / "records").glob("*/*/full-seed*/*/record.json")):
+        record = records.read_record(path.parent)
+        found[_place(folder, record)].append((path.parent.relative_to(measured), record))
+    rows = []
+    for path in sorted(Path(folder).glob("*/*.caffemodel")):
+        if path not in found:
+            raise UserError(
+                f"{shown(path)} has no record in {shown(Path(measured) / 'records')}: --collect the runs that it is of"
+            )
+        digest = sha256(path)
+        # One engine's among several is told by its digest. A caffemodel of version 0.1 named a folder, which was taken out of it.
+        own = [each for each in found[path] if each[1]["digests"][records.FINAL] == digest]
+        place, record = (own or found[path])[0]
+        about = experiments.named(record["experiment"])
+        rows.append(
+            (
+                str(path.relative_to(folder)),
+                f"{about.name} ({about.reported_in})",
+                record["stage"],
+                f"{record['Pc']['last']:.2f}",
+                f"{record['iterations']:,}",
+                records.engine(record),
+                record["seed"],
+                f"results/measured/{place}",
+                digest,
+            )
+        )
+    return markdown(Sheet("Weights", HEADS, tuple(rows), ABOUT)).removeprefix("##")
+
+
+def _place(folder, record):
+    seed = "" if record["seed"] == 1 else f"-seed{record['seed']}"
+    return Path(folder) / record["dataset"] / f"{record['stage']}{seed}.caffemodel"

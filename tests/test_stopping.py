@@ -1,0 +1,89 @@
+"""Signals at moments at which there is nothing to save: one line and the exit code, never a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import EXPERIMENT, ROOT, RUN
+from hkd.base import signals
+from test_training import as_from_a_terminal, children_of, start
+
+COMMANDS = {
+    RUN: ["--dry-run"],
+    "python/make_tables.py": ["--cost"],
+    "python/make_prototxt.py": ["--check"],
+    "python/compare_torch.py": ["--data", "/nonexistent"],
+    "data_tools/make_lmdb.py": ["--dataset", "cifar10", "--source", "/nonexistent"],
+}
+
+
+def begun(script, *arguments, **options):
+    """The process of a command, once it answers signals: before, Python itself is starting."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / script, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **{"preexec_fn": as_from_a_terminal} | options,
+    )
+    while not answers(process, signal.SIGTERM):
+        assert process.poll() is None
+        time.sleep(0.001)
+    return process
+
+
+def answers(process, number):
+    caught = next(
+        line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("SigCgt:")
+    )
+    return int(caught.split()[1], 16) >> (number - 1) & 1
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+@pytest.mark.parametrize("number", signals.STOP)
+def test_while_its_modules_are_imported(script, number):
+    """At once, and a little later: whichever module is being imported then, and whatever follows."""
+    for delay in (0, 0.2, 0.6):
+        process = begun(script, *COMMANDS[script])
+        time.sleep(delay)
+        process.send_signal(number)
+        _, errors = process.communicate()
+        assert "Traceback" not in errors
+        assert delay or (process.returncode == 128 + number and errors == "error: interrupted\n"), errors
+
+
+def test_nohup_is_heeded_then_too():
+    process = begun(RUN, "--list", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    said, errors = process.communicate()
+    assert process.returncode == 0 and EXPERIMENT in said and not errors
+
+
+@pytest.mark.parametrize("number", signals.STOP)
+def test_while_the_training_process_is_starting(fashion, tmp_path, number):
+    for delay in (0, 0.05, 0.3, 1):
+        process = start(fashion, tmp_path / str(delay))
+        while not children_of(process):
+            assert process.poll() is None
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.send_signal(number)
+        _, errors = process.communicate()
+        assert process.returncode == 128 + number
+        assert errors in ("", "error: interrupted\n")
+
+
+def test_the_processes_of_a_stage_agree_on_what_ended_them(fashion, tmp_path):
+    """Killed for memory before it has a snapshot: the line does not promise one."""
+    process = start(fashion, tmp_path)
+    while not (children := children_of(process)):
+        time.sleep(0.01)
+    os.kill(int(children[0]), signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGKILL
+    assert errors.startswith("error: training was ended by SIGKILL (out of memory?): the same command begins anew")
