@@ -49,8 +49,6 @@ def checked(key, value, rule):
     numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, int | float)]
     if any(isinstance(x, int) and x > MOST_WHOLE for x in numbers):
         bad = f"at most {MOST_WHOLE}, Caffe's largest whole number"
-    elif any(isinstance(x, float) and MOST_FLOAT < abs(x) < math.inf for x in numbers):
-        bad = f"at most {MOST_FLOAT:g}, the largest number in float32"
     elif isinstance(value, float) and not math.isfinite(value):
         bad = "a finite number"
     elif rule["choices"] and value not in rule["choices"]:
@@ -63,6 +61,8 @@ def checked(key, value, rule):
         bad = "less than 1"
     elif key.endswith("tau") and not TAUS[0] <= value <= TAUS[1]:
         bad = f"{number_text(TAUS[0])} to {number_text(TAUS[1])}: float32 holds no softened outputs of use beyond"
+    elif any(isinstance(x, float) and MOST_FLOAT < abs(x) < math.inf for x in numbers):
+        bad = f"at most {MOST_FLOAT:g}, the largest number in float32"
     elif key == "dynamic_u" and value > 1:
         bad = "0 to 1"
     elif key == "dynamic_hints" and (len(value) < 2 or [h for h in HINTS if h in value] != list(value)):
