@@ -72,7 +72,7 @@ report: setup
 
 test: setup lint
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"
-	$(py) -m pytest -m "not slow" -n $(CORES) --dist loadgroup
+	$(py) -m pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test-slow: setup
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"

@@ -22,18 +22,6 @@ for name in ("DATA", "RUNS", "RESULTS", "IMAGE"):
 for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
     os.environ.pop(name, None)  # started by make, the commands that they run answer as those that a user starts
 
-EXPENSIVE = ("paper_runs", "chain", "uninterrupted", "whole", "collected")
-"""Fixtures of the session that take long: the tests that ask for one run one after another in one process."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Where tests run in parallel (pytest-xdist), what shares an expensive fixture, or else a file, stays together."""
-    for item in items:
-        shared = [name for name in EXPENSIVE if name in item.fixturenames]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.name))
-
-
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 OFFICIAL = Path(os.environ.get("HKD_TEST_DATA", ROOT.parent / "shared/data"))
 """Data sets as published, or parts of them. Tests that need them skip where the folder is absent."""
