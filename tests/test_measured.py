@@ -312,7 +312,7 @@ def test_an_engine_that_is_a_path_is_refused(short, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"experiment": "mnist-r32-r9"}, "unknown experiment"),
+        ({"experiment": "no-experiment"}, "unknown experiment"),
         ({"dataset": "mnist2", "scale": 1}, "renamed or copied"),
         ({"stage": "../r32-teacher"}, "stage"),
         ({"scale": 0.5}, "renamed or copied"),

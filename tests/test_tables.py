@@ -450,7 +450,7 @@ class TestRefused:
             (["--cost", "--rate", "0"], ["--rate 0.0"]),
             (["--cost", "--nets", "4"], ["--nets 4"]),
             (["--colour"], ["--colour"]),
-            (["--experiment", ""], ["unknown experiment ''"]),
+            (["--experiment", ""], ["--experiment ''"]),
             (["--check", "--cost"], ["--check and --cost do not go together"]),
             (["--check", "table1"], ["table1 does not go with --check", "--scale"]),
             (["--check", "--nets", "2"], ["--nets does not go with --check"]),
