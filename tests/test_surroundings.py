@@ -151,7 +151,11 @@ class TestAnEnvironmentOfAnotherUser:
         (tmp_path / "checkout/.venv/bin/python").symlink_to("/usr/bin/python3")
         (tmp_path / "checkout/.venv").chmod(0)
         for folder in (tmp_path, *tmp_path.parents):
-            if folder.owner() == tmp_path.owner() and folder.name.startswith(("pytest-", "test_")) and os.getuid() == 0:
+            if (
+                folder.owner() == tmp_path.owner()
+                and folder.name.startswith(("pytest-", "popen-", "test_"))
+                and os.getuid() == 0
+            ):
                 folder.chmod(0o755)
         yield tmp_path / "checkout"
         (tmp_path / "checkout/.venv").chmod(0o755)

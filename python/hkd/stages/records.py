@@ -123,7 +123,7 @@ def _state(folder, digest, prepared):
         _refuse_foreign(folder, OURS)
         return State("new")
     # In this order: they are written in the order snapshot, final, record, and then the snapshot goes.
-    final_there = any((folder / name).exists() for name in (FINAL, FINAL_STATE))
+    final_there = (folder / FINAL).exists()  # a solverstate without its weights is worth nothing to anyone
     at = snapshots.iteration(folder / "snapshots")
     for name, digest_of_file in prepared["files"].items():
         if not (folder / name).exists() or sha256(folder / name) != digest_of_file:
@@ -136,7 +136,7 @@ def _state(folder, digest, prepared):
         return State("changed", record["iterations"] if record else at)
     if record is None:
         if final_there and at < prepared["iterations"]:
-            _refuse_foreign(folder, (FINAL, FINAL_STATE))
+            _refuse_foreign(folder, (FINAL,))
         return State("begun" if prepared["files"] else "new", at)
     final = folder / FINAL
     if not final.exists() or sha256(final) != record["digests"][FINAL]:
