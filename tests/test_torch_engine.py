@@ -363,7 +363,7 @@ def test_a_whole_method_by_torch_and_its_table(fashion, tmp_path):
     assert record["engine"] == "torch" and record["versions"]["torch"]
     where = ["--experiment", "fashion-mnist-r14-r8", "--runs", tmp_path, "--out", tmp_path / "out"]
     done = command("python/make_tables.py", *where, check=0)
-    assert "| layer-wise hints, then KD, engine torch |" in done.stdout
+    assert "| layer-wise hints, then KD, engine torch, not the official images |" in done.stdout
     one_line(command(RUN, *words, "--method", "layerwise"), "was finished by engine torch, not caffe", "--runs")
 
 
