@@ -111,4 +111,4 @@ def test_all_methods_trained_on_one_pair(fashion, fashion_source, tmp_path):
     assert all(row["n"] == "1" and float(row["mean_last"]) > 0 and row["paper_mean"] == "" for row in rows)
     text = (tmp_path / "out/all-fashion-mnist.md").read_text()
     assert text.startswith("### All methods, Fashion-MNIST. 14 to 8 layers") and text.count("Left out") == 1
-    assert "(scale 0.0001, batch=16, base_lr=0.01, fsp_lr=1e-09)" in text
+    assert "(scale 0.0001, batch=16, base_lr=0.01, fsp_lr=1e-09, not the official images)" in text
