@@ -4,8 +4,11 @@ page that lists them."""
 from collections import defaultdict
 from pathlib import Path
 
+from caffe.proto import caffe_pb2
+
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
+from hkd.networks import resnet
 from hkd.paper import experiments
 from hkd.results.rows import PROPOSED
 from hkd.results.runs import SET_ASIDE
@@ -14,8 +17,7 @@ from hkd.stages import finals, records
 
 HEADS = ("weights", "trained in", "stage", "Pc last (%)", "iterations", "engine", "seed", "record", "sha256")
 ABOUT = (
-    "caffemodel files as `run_stage.py` leaves them; a student's has its teacher's layers in it, which `prototxt/*/r*-deploy.prototxt` leaves "
-    "out. Pc is that of the whole official test set; a test finds it again with BVLC Caffe, to the image. The images are not ours; the "
+    "caffemodel files for `prototxt/*/r*-deploy.prototxt`, a student's without its teacher's layers. Pc is that of the whole official test set; a test finds it again with BVLC Caffe, to the image. The images are not ours; the "
     "weights are under the license of the project, BSD 2-clause.",
     "`python/make_tables.py --measured results/measured --collect RUNS --weights results/weights` adds those of a runs folder and makes "
     "this page.",
@@ -30,7 +32,7 @@ def keep(runs, folder):
         if SET_ASIDE.search(path.parent.name) or record["Pc"] is None or record["method"] not in (None, PROPOSED):
             continue
         kept = _place(folder, record)
-        content = finals.weights((path.parent / records.FINAL).read_bytes(), record["dataset"])
+        content = _own_layers(finals.weights((path.parent / records.FINAL).read_bytes(), record["dataset"]))
         if kept.exists() and kept.read_bytes() != content:
             raise UserError(
                 f"{shown(kept)} has other weights than {shown(path.parent)}: delete the ones that are wrong"
@@ -52,7 +54,7 @@ def page(folder, measured):
                 f"{shown(path)} has no record in {shown(Path(measured) / 'records')}: --collect the runs that it is of"
             )
         digest = sha256(path)
-        # One engine's among several is told by its digest. A caffemodel of version 0.1 named a folder, which was taken out of it.
+        # One engine's teacher among several is told by its digest. A student has lost layers, a file of version 0.1 a folder's name.
         own = [each for each in found[path] if each[1]["digests"][records.FINAL] == digest]
         place, record = (own or found[path])[0]
         about = experiments.named(record["experiment"])
@@ -70,6 +72,14 @@ def page(folder, measured):
             )
         )
     return markdown(Sheet("Weights", HEADS, tuple(rows), ABOUT)).removeprefix("##")
+
+
+def _own_layers(caffemodel):
+    """A caffemodel without the layers of the teacher beside a student: the teacher's are kept once, by themselves."""
+    network = caffe_pb2.NetParameter.FromString(caffemodel)
+    own = [layer for layer in network.layer if not layer.name.startswith(resnet.TEACHER)]
+    kept = caffe_pb2.NetParameter(name=network.name, layer=own)
+    return kept.SerializeToString(deterministic=True)
 
 
 def _place(folder, record):
