@@ -214,7 +214,7 @@ def print_cost(options):
     scale = 1.0 if options.scale is None else Choice(scale=options.scale).scale
     stages = cost.of_targets(options.names, options.nets, scale)
     if not options.measure:
-        print(cost.table(stages, lambda stage: 1 / options.rate, f"{options.rate:g} it/s"))
+        print(markdown(cost.sheet(stages, lambda stage: 1 / options.rate, f"{options.rate:g} it/s")))
         return 0
     cores = len(os.sched_getaffinity(0))
     if not 1 <= options.jobs <= cores:
@@ -223,7 +223,7 @@ def print_cost(options):
     needed = cost.needed_by([stage for found in stages.values() for stage in found])
     seconds = speed.of(needed, engine, precision, options.jobs, lambda line: print(line, file=sys.stderr, flush=True))
     at = f"{options.jobs} job{'s' * (options.jobs > 1)} of one thread here, {options.engine or 'caffe'}"
-    print(cost.table(stages, lambda stage: seconds[stage] / options.jobs, at))
+    print(markdown(cost.sheet(stages, lambda stage: seconds[stage] / options.jobs, at)))
     print("Training alone: without tests, and with a teacher that is asked in every iteration.")
     return 0
 

@@ -64,8 +64,8 @@ def driver(folder):
     caffe.set_mode_cpu()
     digest, parents, _ = job.prepare(stage, own, task, manifest)
     loop = Training(stage, own, task, manifest, digest, parents, StopSignal())
-    loop._build()
-    loop._resume()
+    loop.build()
+    loop.resume()
     loop.clock = time.monotonic
     loop.progress = Progress(stage.name, stage.iterations, 0)
     bare_file = folder / "bare.prototxt"
@@ -76,11 +76,11 @@ def driver(folder):
 
     def driven():
         for _ in range(ITERATIONS):
-            loop._step()
-            loop._log_if_due()
-            loop._test_if_due()
+            loop.step()
+            loop.log_if_due()
+            loop.test_if_due()
             if loop.solver.iter == 3 * ITERATIONS:
-                loop._snapshot()  # one in the run, about as often as one in 60 seconds
+                loop.snapshot()  # one in the run, about as often as one in 60 seconds
 
     times = {"bare": [], "driver": []}
     for round_ in range(ROUNDS):

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +18,8 @@ from scipy.io import savemat
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
 os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log of every layer would bury a failure
+# Tests run side by side: with more threads than cores, those that wait for each other burn most of the time.
+os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("DATA", "RUNS", "RESULTS", "IMAGE"):
     os.environ.pop(f"HKD_{name}", None)  # inside the container image the tests are those of a checkout
 for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
@@ -44,7 +47,7 @@ def command(script, *arguments, check=None, env=None, cwd=ROOT, **options):
     done = subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
+        env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
         **options,
@@ -163,67 +166,93 @@ def write_zip(path, files, top="tiny-imagenet-200/"):
 
 
 @pytest.fixture(scope="session")
-def tiny_imagenet(tmp_path_factory):
+def once(tmp_path_factory):
+    """once(name, fill): a folder that `fill(folder)` fills, once for all workers that run the tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+    def made(name, fill):
+        folder, marker = shared / name, shared / f"{name}.made"
+        shared.mkdir(exist_ok=True)
+        with filelock.FileLock(f"{folder}.lock"):
+            if not marker.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                marker.touch()
+        return folder
+
+    return made
+
+
+def build_lmdb(out, dataset, source, *more):
+    command("data_tools/make_lmdb.py", "--dataset", dataset, "--source", source, "--out", out, *more, check=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_imagenet(once):
     """200 + 20 images of 3 x 64 x 64 in 200 classes as LMDBs with their index, in Tiny-ImageNet's layout (tiny_imagenet_files)."""
-    folder, files = tmp_path_factory.mktemp("lmdb"), few_of_tiny_imagenet(tiny_imagenet_files(a_class=1), 20)
-    archive, out = write_zip(folder / "tiny-imagenet-200.zip", files), folder / "tiny-imagenet"
-    words = ("--dataset", "tiny-imagenet", "--source", archive, "--index", "--out", out)
-    command("data_tools/make_lmdb.py", *words, check=0)
-    return out
+
+    def fill(folder):
+        files = few_of_tiny_imagenet(tiny_imagenet_files(a_class=1), 20)
+        archive = write_zip(folder / "tiny-imagenet-200.zip", files)
+        build_lmdb(folder / "tiny-imagenet", "tiny-imagenet", archive, "--index")
+
+    return once("tiny-imagenet", fill) / "tiny-imagenet"
 
 
 @pytest.fixture(scope="session")
-def fashion_source(tmp_path_factory):
-    return write_fashion(tmp_path_factory.mktemp("fashion") / "source", 640, 200)
+def fashion_source(once):
+    return once("fashion-source", lambda folder: write_fashion(folder / "source", 640, 200)) / "source"
 
 
 @pytest.fixture(scope="session")
-def fashion(fashion_source, tmp_path_factory):
+def fashion(fashion_source, once):
     """640 + 200 real Fashion-MNIST images as LMDBs."""
-    out = tmp_path_factory.mktemp("lmdb") / "fashion-mnist"
-    command("data_tools/make_lmdb.py", "--dataset", "fashion-mnist", "--source", fashion_source, "--out", out, check=0)
-    return out
+    fill = lambda folder: build_lmdb(folder / "fashion-mnist", "fashion-mnist", fashion_source)  # noqa: E731
+    return once("fashion", fill) / "fashion-mnist"
 
 
 @pytest.fixture(scope="session")
-def colour_source(tmp_path_factory):
+def colour_source(once):
     """CIFAR-10's layout with real images, coloured from Fashion-MNIST: padding, mean and channels are all in play, and
     no test of them has to skip where CIFAR-10 itself is absent."""
-    grey = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)[:1200].astype(np.uint16)
-    labels = read_idx(FASHION / "train-labels-idx1-ubyte.gz", 1)[:1200]
-    images = np.zeros((1200, 3, 32, 32), np.uint8)
-    for channel, weight in enumerate((256, 192, 128)):
-        images[:, channel, 2:30, 2:30] = grey * weight >> 8
-    images[:, :, :2] = np.arange(1, 33)  # nothing at the edges is 0: the padding can be told from the image
-    return write_cifar(tmp_path_factory.mktemp("colour") / "cifar-10-batches-bin", images, labels, 200)
+
+    def fill(folder):
+        grey = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)[:1200].astype(np.uint16)
+        labels = read_idx(FASHION / "train-labels-idx1-ubyte.gz", 1)[:1200]
+        images = np.zeros((1200, 3, 32, 32), np.uint8)
+        for channel, weight in enumerate((256, 192, 128)):
+            images[:, channel, 2:30, 2:30] = grey * weight >> 8
+        images[:, :, :2] = np.arange(1, 33)  # nothing at the edges is 0: the padding can be told from the image
+        write_cifar(folder / "cifar-10-batches-bin", images, labels, 200)
+
+    return once("colour-source", fill) / "cifar-10-batches-bin"
 
 
 @pytest.fixture(scope="session")
-def colour(colour_source, tmp_path_factory):
+def colour(colour_source, once):
     """1,000 + 200 images as CIFAR-10 LMDBs."""
-    out = tmp_path_factory.mktemp("lmdb") / "cifar10"
-    command("data_tools/make_lmdb.py", "--dataset", "cifar10", "--source", colour_source, "--out", out, check=0)
-    return out
+    return once("colour", lambda folder: build_lmdb(folder / "cifar10", "cifar10", colour_source)) / "cifar10"
 
 
 @pytest.fixture(scope="session")
-def colour_indexed(colour_source, tmp_path_factory):
+def colour_indexed(colour_source, once):
     """The same with the index of the training images."""
-    out = tmp_path_factory.mktemp("lmdb") / "cifar10"
-    words = ("--dataset", "cifar10", "--source", colour_source, "--index", "--out", out)
-    command("data_tools/make_lmdb.py", *words, check=0)
-    return out
+    fill = lambda folder: build_lmdb(folder / "cifar10", "cifar10", colour_source, "--index")  # noqa: E731
+    return once("colour-indexed", fill) / "cifar10"
 
 
 @pytest.fixture(scope="session")
-def lmdbs(colour, fashion_source, tmp_path_factory):
+def lmdbs(colour, fashion_source, once):
     """A data folder as the workflow wants it: cifar10 as above, mnist of 640 + 200 images (Fashion-MNIST's, in MNIST's
     format)."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "cifar10").symlink_to(colour)
-    out = folder / "mnist"
-    command("data_tools/make_lmdb.py", "--dataset", "mnist", "--source", fashion_source, "--out", out, check=0)
-    return folder
+
+    def fill(folder):
+        (folder / "cifar10").symlink_to(colour)
+        build_lmdb(folder / "mnist", "mnist", fashion_source)
+
+    return once("data", fill)
 
 
 def snakemake(*arguments, config=(), cores=2, check=None, env=None, **options):
@@ -247,13 +276,18 @@ TINY = ("scale=0.00003", "set=batch=16")
 
 
 @pytest.fixture(scope="session")
-def paper_runs(lmdbs, tmp_path_factory):
+def paper_runs(lmdbs, once):
     """Tables 1, 4 and 5 and figures 7, 8 and 9 by one command, with all three nets: folder with runs/ and out/, and what
     Snakemake said."""
-    folder = tmp_path_factory.mktemp("paper")
-    where = (f"data={lmdbs}", f"runs={folder / 'runs'}", f"out={folder / 'out'}")
-    names = ("table1", "table4", "table5", "figure7", "figure8", "figure9")
-    return folder, snakemake(*names, config=(*TINY, *where), check=0)
+
+    def fill(folder):
+        where = (f"data={lmdbs}", f"runs={folder / 'runs'}", f"out={folder / 'out'}")
+        names = ("table1", "table4", "table5", "figure7", "figure8", "figure9")
+        done = snakemake(*names, config=(*TINY, *where), check=0)
+        (folder / "said").write_text(done.stdout + done.stderr)
+
+    folder = once("paper", fill)
+    return folder, (folder / "said").read_text()
 
 
 RUN = "python/run_stage.py"
@@ -270,11 +304,15 @@ def group(runs, scale=SCALE, seed=1):
 
 
 @pytest.fixture(scope="session")
-def chain(fashion, tmp_path_factory):
-    """The layer-wise method from nothing to its KD stage, in one command."""
-    runs = tmp_path_factory.mktemp("runs")
-    done = run_stage(fashion, runs, "--method", "layerwise", "--stage", "kd", check=0)
-    return group(runs), done
+def chain(fashion, once):
+    """The layer-wise method from nothing to its KD stage, in one command: the folder of its stages, and what was said."""
+
+    def fill(folder):
+        done = run_stage(fashion, folder / "runs", "--method", "layerwise", "--stage", "kd", check=0)
+        (folder / "said").write_text(done.stdout)
+
+    folder = once("chain", fill)
+    return group(folder / "runs"), (folder / "said").read_text()
 
 
 @pytest.fixture

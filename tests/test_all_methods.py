@@ -62,7 +62,7 @@ def test_both_engines_are_asked_for_every_method():
 
 
 def test_a_pair_of_two_widths_leaves_out_what_needs_one():
-    target = targets._all_methods("x", "cifar10-r26w32-r14")
+    target = targets.all_methods("x", "cifar10-r26w32-r14")
     missing = {m for m in methods.METHODS if m not in methods_of(target)}
     assert missing == {"continued", *(m for m in methods.METHODS if m.startswith(("fsp", "dense")))}
     assert "teacher/conv1 and teacher/stack1/block4/sum is 32x32" in " ".join(target.left_out)

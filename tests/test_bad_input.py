@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from conftest import EXPERIMENT, ROOT, RUN, command, group, one_line, run_stage
+from drivers import CHAIN
 from hkd.base.files import sha256
 from hkd.stages import records, snapshots
-from test_training import CHAIN
 
 NOT_UTF8 = os.fsdecode(b"r\xff")
 

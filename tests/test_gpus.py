@@ -223,8 +223,8 @@ def test_what_a_small_network_takes_counted_by_hand():
         weights = 2 * 9 + 4 * (10 * 2 * image + 10)  # with gradient, momentum and update where it learns
         return data + gradients + weights + 9 * image  # one image as columns
 
-    assert memory._of_phase(network, facts, caffe.TRAIN, 1) == 4 * floats(8)
-    assert memory._of_phase(network, facts, caffe.TRAIN, 2) == 4 * floats(4)
+    assert memory.of_phase(network, facts, caffe.TRAIN, 1) == 4 * floats(8)
+    assert memory.of_phase(network, facts, caffe.TRAIN, 2) == 4 * floats(4)
 
 
 MEASURED = """

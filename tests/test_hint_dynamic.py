@@ -18,6 +18,7 @@ import pytest
 from caffe import layers as L
 
 from conftest import FASHION, ROOT, command, one_line, read_idx, snakemake
+from drivers import wait_for_a_snapshot
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.layers import history, meta_network
@@ -460,9 +461,10 @@ def runs(indexed, tmp_path_factory):
     return folder
 
 
-def folder_of(runs, method, net=1):
-    (found,) = (p.parent for p in runs.rglob("stage.json") if p.parent.name.startswith(f"r14-r8-{method}-net{net}+"))
-    return found
+def folder_of(runs, method):
+    return planned(experiments.experiment("fashion-mnist-r14-r8", SETTINGS), method, "dynamic", scale=0.0005).folder(
+        runs
+    )
 
 
 def log_of(folder):
@@ -682,13 +684,8 @@ class TestTorch:
 
     def until_a_snapshot(self, runs, words):
         """Starts the method and returns it when it has made a snapshot, or has ended."""
-        snapshots_of = lambda: set(runs.rglob("r14-r8-hint-dynamic-net1*/snapshots/iter_*"))  # noqa: E731
-        before = snapshots_of()
         process = subprocess.Popen([sys.executable, ROOT / RUN, *map(str, words)], stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 120
-        while not snapshots_of() - before and process.poll() is None:
-            assert time.monotonic() < end
-            time.sleep(0.005)
+        wait_for_a_snapshot(process, folder_of(runs, "hint-dynamic"))
         return process
 
     @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])

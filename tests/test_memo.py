@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 import hypothesis
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import strategies
 
 from conftest import ROOT, command, one_line
+from drivers import wait_for_a_snapshot
 from hkd.base.files import sha256
 from hkd.stages import records
 
@@ -112,13 +112,8 @@ def test_two_jobs_share_one_file(first, again, colour):
 def test_killed_it_ends_in_the_same_bytes(first, again, colour):
     memo(again).unlink()
     for _ in range(3):
-        stage = again / GROUP / STUDENT
-        before = set(stage.glob("snapshots/iter_*"))
         process = subprocess.Popen(words(colour, again, "--snapshot-seconds", "0"), stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 60
-        while not set(stage.glob("snapshots/iter_*")) - before and process.poll() is None:
-            assert time.monotonic() < end
-            time.sleep(0.005)
+        wait_for_a_snapshot(process, again / GROUP / STUDENT)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert trained(colour, again)[2] == first[2]

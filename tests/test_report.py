@@ -133,7 +133,7 @@ def test_a_drawing_has_every_module_and_loss(name):
         for layer in network.layer:
             if layer.loss_weight:
                 assert f"{layer.type}, weight {layer.loss_weight[0]:g}" in source
-        modules = {network_drawing._box(x.name) for x in network.layer if "stack" in x.name}
+        modules = {network_drawing.box_of(x.name) for x in network.layer if "stack" in x.name}
         assert all(module in source for module in modules)
         assert ("dashed" in source) == stage.declared.taught
 

@@ -2,16 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import EXPERIMENT, ROOT, RUN
+from conftest import EXPERIMENT, RUN
+from drivers import begin, begin_stage, children_of
 from hkd.base import signals
-from test_training import as_from_a_terminal, children_of, start
 
 COMMANDS = {
     RUN: ["--dry-run"],
@@ -24,13 +22,7 @@ COMMANDS = {
 
 def begun(script, *arguments, **options):
     """The process of a command, once it answers signals: before, Python itself is starting."""
-    process = subprocess.Popen(
-        [sys.executable, ROOT / script, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **{"preexec_fn": as_from_a_terminal} | options,
-    )
+    process = begin(script, *arguments, **options)
     while not answers(process, signal.SIGTERM):
         assert process.poll() is None
         time.sleep(0.001)
@@ -67,7 +59,7 @@ def test_nohup_is_heeded_then_too():
 @pytest.mark.parametrize("number", signals.STOP)
 def test_while_the_training_process_is_starting(fashion, tmp_path, number):
     for delay in (0, 0.05, 0.3, 1):
-        process = start(fashion, tmp_path / str(delay))
+        process = begin_stage(fashion, tmp_path / str(delay))
         while not children_of(process):
             assert process.poll() is None
             time.sleep(0.001)
@@ -80,7 +72,7 @@ def test_while_the_training_process_is_starting(fashion, tmp_path, number):
 
 def test_the_processes_of_a_stage_agree_on_what_ended_them(fashion, tmp_path):
     """Killed for memory before it has a snapshot: the line does not promise one."""
-    process = start(fashion, tmp_path)
+    process = begin_stage(fashion, tmp_path)
     while not (children := children_of(process)):
         time.sleep(0.01)
     os.kill(int(children[0]), signal.SIGKILL)

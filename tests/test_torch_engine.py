@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import caffe
 import numpy as np
@@ -14,7 +13,8 @@ import pytest
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from conftest import ROOT, command, one_line
+from conftest import RUN, command, one_line
+from drivers import begin, finish, wait_for_a_snapshot
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.engines import torch as torch_engine
@@ -26,7 +26,6 @@ from hkd.stages.stage import planned
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
 
-RUN = "python/run_stage.py"
 KINDS = [
     ("cifar10-r14-r8", "", "teacher", None, ()),
     ("cifar10-r14-r8", "baseline", "baseline", None, ("shortcut=projection",)),
@@ -191,10 +190,10 @@ def test_begun_in_caffe_gone_on_with_here_and_back(colour, tmp_path):
     second.restore(str(tmp_path / "s_iter_10.solverstate"))
     assert second.iter == 10
     momentum = caffe_pb2.SolverState.FromString((tmp_path / "s_iter_10.solverstate").read_bytes())
-    for (_, mine), theirs in zip(second._history(), momentum.history, strict=True):
+    for (_, mine), theirs in zip(second.history(), momentum.history, strict=True):
         assert mine is None or np.array_equal(mine.numpy().flatten(), theirs.data)
     assert not any(
-        any(theirs.data) for (_, mine), theirs in zip(second._history(), momentum.history, strict=True) if mine is None
+        any(theirs.data) for (_, mine), theirs in zip(second.history(), momentum.history, strict=True) if mine is None
     )
     second.step(10)
     second.snapshot()
@@ -216,7 +215,7 @@ def test_the_rate_falls_where_caffes_falls(colour, tmp_path):
     )
     rates = []
     for s.iter in range(6):
-        rates.append(s._rate())
+        rates.append(s.rate())
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
@@ -317,22 +316,12 @@ STAGE = "fashion-mnist/scale0.004-seed1/r8-baseline-net1+batch=8"
 
 def start(runs, folder, engine):
     words = [*WORDS, "--data", folder, "--runs", runs, "--engine", engine, "--snapshot-seconds", "0.1"]
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / RUN), *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def ended(process):
-    said, errors = process.communicate()
-    assert process.returncode == 0, errors
-    return said
+    return begin(RUN, *words)
 
 
 def stopped_at_a_snapshot(process, stage, number):
-    end = time.monotonic() + 60
-    while not list(stage.glob("snapshots/iter_*")):
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.01)
+    wait_for_a_snapshot(process, stage)
+    assert process.poll() is None
     process.send_signal(number)
     process.communicate()
 
@@ -340,7 +329,7 @@ def stopped_at_a_snapshot(process, stage, number):
 @pytest.fixture(scope="module")
 def whole(fashion, tmp_path_factory):
     runs = tmp_path_factory.mktemp("whole")
-    ended(start(runs, fashion, "torch"))
+    finish(start(runs, fashion, "torch"))
     return runs / STAGE
 
 
@@ -371,14 +360,10 @@ def test_a_whole_method_by_torch_and_its_table(fashion, tmp_path):
 def test_killed_five_times_it_ends_in_the_same_bytes(fashion, whole, tmp_path):
     for _ in range(5):
         process = start(tmp_path, fashion, "torch")
-        before = set((tmp_path / STAGE).glob("snapshots/iter_*"))
-        end = time.monotonic() + 60
-        while not set((tmp_path / STAGE).glob("snapshots/iter_*")) - before and process.poll() is None:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_for_a_snapshot(process, tmp_path / STAGE)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    ended(start(tmp_path, fashion, "torch"))
+    finish(start(tmp_path, fashion, "torch"))
     for name in ("final.caffemodel", "log.jsonl"):
         assert sha256(tmp_path / STAGE / name) == sha256(whole / name), name
 
@@ -387,7 +372,7 @@ def test_killed_five_times_it_ends_in_the_same_bytes(fashion, whole, tmp_path):
 def test_begun_by_one_engine_and_finished_by_the_other(one, other, fashion, tmp_path):
     stage = tmp_path / STAGE
     stopped_at_a_snapshot(start(tmp_path, fashion, one), stage, signal.SIGTERM)
-    said = ended(start(tmp_path, fashion, other))
+    said = finish(start(tmp_path, fashion, other))
     assert "resumed at iteration" in said
     record = records.read_record(stage)
     assert record["engine"] == f"{one}+{other}" and record["sessions"] == 2 and record["Pc"]["last"] > 20

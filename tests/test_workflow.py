@@ -42,7 +42,7 @@ class TestTheRuns:
         }
 
     def test_each_stage_ran_once_however_many_tables_need_it(self, paper_runs):
-        folder, done = paper_runs
+        folder, printed = paper_runs
         s = workflow.settings({"scale": 0.00003, "set": "batch=16"})
         jobs = workflow.Workflow(s)
         needed = {"table1", "table4", "table5", "figure7", "figure8", "figure9"}
@@ -50,7 +50,7 @@ class TestTheRuns:
         records = list((folder / "runs").glob("*/*/*/record.json"))
         assert {"/".join(path.parts[-4:-1]) for path in records} == plan
         assert all(json.loads(path.read_text())["sessions"] == 1 for path in records)
-        assert len(re.findall(r"^(?:local)?rule (?:teacher|baseline|kd|hint|grow|finetune):", said(done), re.M)) == len(
+        assert len(re.findall(r"^(?:local)?rule (?:teacher|baseline|kd|hint|grow|finetune):", printed, re.M)) == len(
             plan
         )
 

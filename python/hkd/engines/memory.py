@@ -39,7 +39,7 @@ def of_training(stage, test_images, shares=1):
     """Bytes of one training iteration of `stage` (stage.Stage) and of its test, with a batch divided over `shares` GPUs."""
     network, facts = stage.network("DATA", test_images), stage.experiment.facts
     with _quiet_caffe():
-        return _of_phase(network, facts, caffe.TRAIN, shares) + _of_phase(network, facts, caffe.TEST, 1)
+        return of_phase(network, facts, caffe.TRAIN, shares) + of_phase(network, facts, caffe.TEST, 1)
 
 
 @contextmanager
@@ -56,7 +56,8 @@ def _quiet_caffe():
         os.close(nothing)
 
 
-def _of_phase(network, facts, phase, shares):
+def of_phase(network, facts, phase, shares):
+    """Bytes of the blobs, gradients and weights of one phase of a network, its batch divided among `shares` processes."""
     net = prototxt.built(network, facts, phase, shares)
     learning = {layer.name: not layer.param or any(p.lr_mult for p in layer.param) for layer in network.layer}
     training = phase == caffe.TRAIN

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hkd.results import targets
+from hkd.results.sheet import Sheet
 from hkd.stages.stage import lineage
 
 
@@ -72,8 +73,8 @@ def of_targets(names, nets, scale):
     return {name: targets.TARGETS[name].stages(nets, scale) for name in names or targets.TARGETS}
 
 
-def table(stages, seconds, at):
-    """The costs of some targets (of_targets) as Markdown; of all of them also of those together that `make tables` and
+def sheet(stages, seconds, at):
+    """The costs of some targets (of_targets) as a sheet; of all of them also of those together that `make tables` and
     `all-methods` make. seconds: as in `of`; at: what the hours are at, for the heading."""
     costs = []
     for group, together in (
@@ -86,9 +87,6 @@ def table(stages, seconds, at):
             costs.append(of(f"{together}, each stage once", whole, seconds))
     if len(stages) == len(targets.TARGETS):
         costs.append(of("both, each stage once", [stage for found in stages.values() for stage in found], seconds))
-    lines = [
-        f"| | stages | iterations | multiply-adds | hours at {at} |",
-        "|---|---:|---:|---:|---:|",
-        *(f"| {c.name} | {c.stages} | {c.iterations:,} | {c.multiply_adds:.2e} | {c.hours:,.1f} |" for c in costs),
-    ]
-    return "\n".join(lines) + "\n"
+    heads = ("", "stages", "iterations", "multiply-adds", f"hours at {at}")
+    rows = ((c.name, c.stages, f"{c.iterations:,}", f"{c.multiply_adds:.2e}", f"{c.hours:,.1f}") for c in costs)
+    return Sheet("", heads, tuple(rows))

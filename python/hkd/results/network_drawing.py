@@ -31,7 +31,7 @@ def dot(network):
     for layer in network.layer:
         if any(rule.phase == caffe_pb2.TEST for rule in layer.include):
             continue
-        box = _box(layer.name)
+        box = box_of(layer.name)
         boxes.setdefault(box, []).append(layer)
         for blob in layer.bottom:
             if made_by[blob] != box:
@@ -57,7 +57,7 @@ def _size(label):
     return {side: f"{(value + 2 * MARGIN) * FONT / 72:.3f}" for side, value in units.items()}
 
 
-def _box(name):
+def box_of(name):
     """The box that a layer belongs to."""
     teacher = resnet.TEACHER if name.startswith(resnet.TEACHER) else ""
     own = name.removeprefix(resnet.TEACHER)

@@ -13,7 +13,8 @@ DASH = "-"
 
 @dataclass(frozen=True)
 class Sheet:
-    """heads: of the columns; rows: of cells, each a text, a number or None for what there is not; foot: the paragraphs below."""
+    """title: may be empty; heads: of the columns; rows: of cells, each a text, a number or None for what there is not; foot: the
+    paragraphs below."""
 
     title: str
     heads: tuple[str, ...]
@@ -27,14 +28,14 @@ def markdown(*sheets):
 
 
 def _markdown(sheet):
-    lines = [f"### {_escaped(sheet.title)}"]
+    lines = [f"### {_escaped(sheet.title)}", ""] if sheet.title else []
     if sheet.rows:
         rows = [[_escaped(_text(cell)) for cell in row] for row in sheet.rows]
         heads = list(map(_escaped, sheet.heads))
-        lines += ["", *(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))]
+        lines += [*(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)), ""]
     for paragraph in sheet.foot:
-        lines += ["", _escaped(paragraph)]
-    return "\n".join(lines) + "\n"
+        lines += [_escaped(paragraph), ""]
+    return "\n".join(lines)
 
 
 def as_csv(*sheets):

@@ -24,7 +24,7 @@ _ALL_METHODS = {
 }
 
 
-def _all_methods(name, experiment):
+def all_methods(name, experiment):
     """Every method of METHODS on one pair, beside what a paper reports of it."""
     e = experiments.experiment(experiment)
     titles = list(dict.fromkeys((e.of_teacher.facts.title, e.facts.title)))
@@ -67,7 +67,7 @@ def _reported_nets(experiment, method):
     return ()
 
 
-ALL_METHODS = {name: _all_methods(name, experiment) for name, experiment in _ALL_METHODS.items()}
+ALL_METHODS = {name: all_methods(name, experiment) for name, experiment in _ALL_METHODS.items()}
 TARGETS = {target.name: target for target in _OF_PAPERS} | ALL_METHODS
 
 

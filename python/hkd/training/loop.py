@@ -96,23 +96,23 @@ class Training:
 
     def run(self):
         started = time.monotonic()
-        self._build()
-        snapshot = self._resume()
+        self.build()
+        snapshot = self.resume()
         if self.job.meeting:
             parallel.lead(self.solver, self.job.meeting, snapshot)
         self.before = self.seconds - (time.monotonic() - started)  # what earlier sessions took
         self.clock = lambda: self.before + time.monotonic() - started
         last_snapshot = time.monotonic()
         with Progress(self.stage.name, self.stage.iterations, self.solver.iter) as self.progress:
-            self._test_if_due()
+            self.test_if_due()
             while self.solver.iter < self.stage.iterations:
                 if self.stop.number:
                     self._leave()
-                self._step()
-                self._log_if_due()
-                self._test_if_due()
+                self.step()
+                self.log_if_due()
+                self.test_if_due()
                 if time.monotonic() - last_snapshot >= self.job.how.snapshot_seconds:
-                    self._snapshot()
+                    self.snapshot()
                     last_snapshot = time.monotonic()
             if self.stop.number:
                 self._leave()
@@ -120,7 +120,8 @@ class Training:
 
     # --- before the first iteration ---------------------------------------------------------------------------------
 
-    def _build(self):
+    def build(self):
+        """Solver, losses, and what trains beside it, as in the first iteration."""
         self.solver = build_solver(self.folder, self.job)
         self.weights = dict(zip(self.solver.net._blob_names, self.solver.net._blob_loss_weights, strict=True))
         self.losses = [name for name, weight in self.weights.items() if weight]
@@ -131,7 +132,7 @@ class Training:
         train, folder = self.solver.net, self.snapshots.folder
         self.beside = session(self.stage, train, folder, self.manifest, self.job.how.engine)
 
-    def _resume(self):
+    def resume(self):
         """Goes on from the newest snapshot, and returns it: None at the beginning."""
         found = self.snapshots.newest(lambda line: print(f"  {line}", flush=True), self.beside.names)
         self.tested = None
@@ -166,7 +167,8 @@ class Training:
 
     # --- each iteration -----------------------------------------------------------------------------------------------
 
-    def _step(self):
+    def step(self):
+        """One iteration. Raises UserError where a loss is not finite."""
         self.solver.step(1)
         values = {name: float(self.solver.net.blobs[name].data) for name in self.losses}
         self._check_finite(values)
@@ -184,7 +186,7 @@ class Training:
                     f"{self.snapshots.advice()}; try a smaller learning rate with --set"
                 )
 
-    def _log_if_due(self):
+    def log_if_due(self):
         done = self.solver.iter
         if done % self.parameter.display and done != self.stage.iterations:
             return
@@ -194,7 +196,7 @@ class Training:
         parts |= self.beside.log()
         self._log({"iteration": done, "lr": self._lr(), "loss": self._total(means), **parts})
 
-    def _test_if_due(self):
+    def test_if_due(self):
         done = self.solver.iter
         if done == 0 or (done % self.parameter.test_interval and done != self.stage.iterations) or self.tested == done:
             return
@@ -245,7 +247,7 @@ class Training:
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 
-    def _snapshot(self):
+    def snapshot(self):
         self.snapshots.save(
             self.solver,
             {
@@ -270,7 +272,7 @@ class Training:
 
     def _leave(self):
         if self.solver.iter:
-            self._snapshot()
+            self.snapshot()
             self.progress.say(f"stopped at iteration {self.solver.iter:,}: the same command goes on from there")
         else:
             self.progress.say("stopped before the first iteration: the same command begins anew")
@@ -278,7 +280,7 @@ class Training:
 
     def _finish(self):
         """final.caffemodel and final.solverstate, then the record, then the snapshots go."""
-        self._snapshot()
+        self.snapshot()
         snapshot, _ = self.snapshots.newest(lambda line: None)
         weights = finals.weights((snapshot / WEIGHTS).read_bytes(), self.stage.experiment.dataset)
         write_whole(self.folder / records.FINAL, weights)

@@ -81,11 +81,12 @@ class Solver:
         """v <- momentum v + rate (gradient + decay w);  w <- w - v (sgd_solver.cpp:102-235)."""
         p = self.parameter
         self.gradients.addcmul_(self.weights, self.decays, value=p.weight_decay)
-        self.momenta.mul_(p.momentum).addcmul_(self.gradients, self.rates, value=self._rate())
+        self.momenta.mul_(p.momentum).addcmul_(self.gradients, self.rates, value=self.rate())
         self.weights.sub_(self.momenta)
         self.test_nets[0].changed()
 
-    def _rate(self):
+    def rate(self):
+        """The learning rate of the iteration that comes."""
         return (
             self.parameter.base_lr * self.parameter.gamma ** self._steps() if self._steps() else self.parameter.base_lr
         )
@@ -100,7 +101,7 @@ class Solver:
         """PREFIX_iter_N.caffemodel and .solverstate. The history has a blob for every parameter blob, learning or not."""
         stem = f"{self.parameter.snapshot_prefix}_iter_{self.iter}"
         state = caffe_pb2.SolverState(iter=self.iter, learned_net=f"{stem}.caffemodel", current_step=self._steps())
-        for blob, velocity in self._history():
+        for blob, velocity in self.history():
             state.history.append(proto(torch.zeros_like(blob) if velocity is None else velocity))
         write_whole(f"{stem}.caffemodel", self.net.save().SerializeToString())
         write_whole(f"{stem}.solverstate", state.SerializeToString())
@@ -111,7 +112,7 @@ class Solver:
             state = caffe_pb2.SolverState.FromString(Path(path).read_bytes())
         except DecodeError:
             raise UserError(f"{shown(path)} is no solverstate, or a torn one") from None
-        pairs = list(self._history())
+        pairs = list(self.history())
         if len(state.history) != len(pairs):
             raise UserError(f"{shown(path)} has {len(state.history)} blobs, {self.net.network.name} needs {len(pairs)}")
         for (blob, velocity), saved in zip(pairs, state.history, strict=True):
@@ -124,7 +125,7 @@ class Solver:
         self.iter = state.iter
         self.test_nets[0].changed()
 
-    def _history(self):
+    def history(self):
         """(blob, its part of the momentum vector or None) for every parameter blob, in Caffe's order; one that layers share, once."""
         at, seen = 0, set()
         for b in self.net.built:
