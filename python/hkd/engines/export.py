@@ -15,7 +15,7 @@ from caffe.proto import caffe_pb2
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
 from hkd.engines.torch import data, plain
-from hkd.engines.torch.net import array
+from hkd.engines.torch.blobs import array
 from hkd.networks import deploy, losses, prototxt, resnet
 from hkd.networks import plain as alone
 from hkd.networks.feed import Feed

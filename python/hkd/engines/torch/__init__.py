@@ -1,8 +1,11 @@
 """The stage's own network, solver, weights and LMDBs, run by PyTorch with Caffe's semantics.
 
     fields.py   every field that is read is known; any other is an error      data.py    LMDBs, crops, mirrors, means
-    layers.py   one small function a layer type                               net.py     a network: forward, weights
-    fusion.py   layers that run as one                                        solver.py  SGD, snapshots
+    blobs.py    blobs as arrays, in Caffe's files, from their fillers         layers.py  one small function a layer type
+    net.py      a network: forward, weights                                   solver.py  SGD, snapshots
+    fusion.py   which layers run as one                                       steps.py   what then runs
+    fused.py    several layers in one pass over a map, compiled               plain.py   an exported student, in plain PyTorch
+    memo.py     a teacher's answers, kept                                     instance_weights.py  hint-dynamic KD's layer
 
 It offers what the driver uses of pycaffe: get_solver(path) gives a solver with net, test_nets, iter, step, snapshot and
 restore; a net has blobs, params, forward, copy_from and share_with. caffemodels and solverstates are Caffe's own.

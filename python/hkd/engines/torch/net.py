@@ -4,14 +4,14 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
-from hkd.engines.torch import fused, fusion, instance_weights, layers
+from hkd.engines.torch import fused, fusion, instance_weights, layers, steps
+from hkd.engines.torch.blobs import Blob, array, filled, proto, shape_text
 from hkd.engines.torch.data import Feed
 from hkd.engines.torch.fields import one_of, only
 from hkd.networks.resnet import TEACHER
@@ -40,22 +40,6 @@ class Built:
     def learns(self):
         """Whether a parameter blob of it has an lr_mult other than 0."""
         return any(lr for lr, _ in self.rates)
-
-
-class Blob:
-    """What pycaffe calls a blob: `data` and `diff` as NumPy arrays (of a CPU tensor the same memory)."""
-
-    def __init__(self, tensor):
-        self.tensor = tensor
-
-    @property
-    def data(self):
-        return self.tensor.detach().float().cpu().numpy()
-
-    @property
-    def diff(self):
-        found = self.tensor.grad
-        return np.zeros(self.tensor.shape, np.float32) if found is None else found.float().cpu().numpy()
 
 
 class Net:
@@ -136,7 +120,7 @@ class Net:
             x = [shapes[name] for name in b.layer.bottom]
             wanted = b.kind.blobs(b.own, x[0] if x else None)
             b.blobs = [
-                _filled(shape, filler, random_seed, f"{b.layer.name} {i}").to(self.device)
+                filled(shape, filler, random_seed, f"{b.layer.name} {i}").to(self.device)
                 for i, (shape, filler) in enumerate(wanted)
             ]
             for i, spec in enumerate(b.layer.param):
@@ -238,7 +222,7 @@ class Net:
                     values = array(proto)
                     if values.shape != tuple(blob.shape):
                         raise UserError(
-                            f"{shown(path)}: layer {b.layer.name}, blob {i} is {_text(values.shape)}, {self.network.name} needs {_text(blob.shape)}"
+                            f"{shown(path)}: layer {b.layer.name}, blob {i} is {shape_text(values.shape)}, {self.network.name} needs {shape_text(blob.shape)}"
                         )
                     blob.copy_(torch.from_numpy(values))
         self.changed()
@@ -262,7 +246,7 @@ class Net:
         """Keeps what its teacher answers in `folder` (memo.py), where that may be kept. pixels: a digest of all images of the
         data set. say: is told why nothing is kept."""
         for step in self.plan:
-            if isinstance(step, fusion.Teacher):
+            if isinstance(step, steps.Teacher):
                 step.keep(folder, self._decides_answers(pixels), say)
 
     def _decides_answers(self, pixels):
@@ -286,7 +270,7 @@ class Net:
     @property
     def answered(self):
         """(images that its teacher was asked for, those of them whose answer was kept)."""
-        memos = [step.memo for step in self.plan if isinstance(step, fusion.Teacher) and step.memo]
+        memos = [step.memo for step in self.plan if isinstance(step, steps.Teacher) and step.memo]
         return sum(m.asked for m in memos), sum(m.kept for m in memos)
 
     def save(self):
@@ -298,27 +282,6 @@ class Net:
             for blob in b.blobs:
                 layer.blobs.append(proto(blob))
         return saved
-
-
-def array(proto):
-    """A BlobProto as float32, in its shape."""
-    shape = (
-        tuple(proto.shape.dim) if proto.HasField("shape") else (proto.num, proto.channels, proto.height, proto.width)
-    )
-    values = np.array(proto.data, np.float32)
-    if values.size != np.prod(shape):
-        raise UserError(
-            f"a blob has {values.size} values, its shape {_text(shape)} needs {int(np.prod(shape))}: the file is damaged"
-        )
-    return values.reshape(shape)
-
-
-def proto(tensor):
-    """A tensor as a BlobProto, float32."""
-    blob = caffe_pb2.BlobProto()
-    blob.shape.dim.extend(tensor.shape)
-    blob.data.extend(tensor.detach().float().cpu().contiguous().flatten().numpy())
-    return blob
 
 
 def _belongs(layer, phase):
@@ -337,25 +300,3 @@ def _rates(b):
     given = [(spec.lr_mult, spec.decay_mult) for spec in b.layer.param][: len(b.blobs)]
     given += [(1.0, 1.0)] * (len(b.blobs) - len(given))
     return [(0.0, 0.0)] * len(given) if b.layer.type == "BatchNorm" else given
-
-
-def _filled(shape, filler, random_seed, name):
-    """A parameter blob as its filler makes it (filler.hpp), from random numbers of (random_seed, name) alone."""
-    if isinstance(filler, float):
-        return torch.full(shape, filler)
-    if isinstance(filler, np.ndarray):
-        return torch.from_numpy(filler)
-    one_of(filler.type, ("constant", "gaussian", "msra"), name, "filler")
-    if filler.type == "constant":
-        only(filler, ("type", "value"), name)
-        return torch.full(shape, filler.value)
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    rng = np.random.Generator(np.random.Philox(key=[random_seed, key]))
-    only(filler, ("type", "std", "mean") if filler.type == "gaussian" else ("type",), name)
-    fan_in = int(np.prod(shape[1:]))
-    std = filler.std if filler.type == "gaussian" else (2 / fan_in) ** 0.5
-    return torch.from_numpy(rng.normal(filler.mean, std, shape).astype(np.float32))
-
-
-def _text(shape):
-    return "x".join(map(str, shape)) or "scalar"

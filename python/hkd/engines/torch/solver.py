@@ -9,8 +9,9 @@ from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown, write_whole
+from hkd.engines.torch.blobs import array, proto
 from hkd.engines.torch.fields import one_of, only
-from hkd.engines.torch.net import TEST, TRAIN, Net, array, proto
+from hkd.engines.torch.net import TEST, TRAIN, Net
 from hkd.networks import prototxt, solvers
 
 FIELDS = (
