@@ -76,7 +76,7 @@ test: setup lint
 
 test-slow: setup
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"
-	$(py) -m pytest -m slow
+	$(py) -m pytest -m slow -n $(CORES) --dist loadfile
 
 lint: setup
 	$(py) -m ruff check .

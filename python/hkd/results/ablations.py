@@ -22,16 +22,16 @@ def softened_term(kept):
     rows, axis = [], stated.FIGURE_4_TEST_LOSS
     for length in kept.lengths:
         plain, multiplied = kept.view(length).runs, kept.view(length, "kd_tau_squared=true").runs
-        for row in _rows("kd"):
+        for row in rows_of("kd"):
             for runs, words in ((plain, "lambda"), (multiplied, "lambda tau squared")):
-                line = _line(runs, row)
+                line = line_of(runs, row)
                 if line.done:
                     ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
                     losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
                     rows.append(
                         (row.experiment, _length(length), words, *losses, tables.mean_sd(line.values()), len(line.done))
                     )
-    return _sheet(
+    return sheet_of(
         "KD with the weight of equation (2), and with tau squared",
         ("experiment", "scale", "weight of the softened term", *_TEST_LOSSES.values(), "Pc (%)", "n"),
         rows,
@@ -49,13 +49,13 @@ def sl_resnet_fc(kept):
     rows = []
     for length in kept.lengths:
         fresh, old = kept.view(length).runs, kept.view(length, "sl_fc=kept").runs
-        for row in _rows("sl-resnet", "sl-resnet-kd"):
+        for row in rows_of("sl-resnet", "sl-resnet-kd"):
             for runs, words in ((fresh, "fresh"), (old, "kept")):
-                line = _line(runs, row)
+                line = line_of(runs, row)
                 if line.done:
                     mean = tables.mean_sd(line.values())
-                    rows.append((row.experiment, _length(length), row.heading, words, _each(line), mean))
-    return _sheet(
+                    rows.append((row.experiment, _length(length), row.heading, words, each(line), mean))
+    return sheet_of(
         "SL-ResNet with a fresh FC layer in stage 2, and with the last growing network's",
         ("experiment", "scale", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
         rows,
@@ -70,8 +70,8 @@ def engines(kept):
     for length in kept.lengths:
         mine = kept.view(length).runs
         for engine, theirs in kept.others(length):
-            for row in _rows(*TITLES):
-                other, own = (_line(runs, row) for runs in (theirs, mine))
+            for row in rows_of(*TITLES):
+                other, own = (line_of(runs, row) for runs in (theirs, mine))
                 if other.done:
                     pairs.append((length, engine, other, own))
     ps = [_p_between(other, own) for *_, other, own in pairs]
@@ -88,7 +88,7 @@ def engines(kept):
         )
         for (length, engine, other, own), p, p_holm in zip(pairs, ps, corrected, strict=True)
     ]
-    return _sheet(
+    return sheet_of(
         "The same stages in another engine, beside that of the tables",
         (
             "experiment",
@@ -118,13 +118,13 @@ def precision(kept):
     rows = []
     for length in kept.lengths:
         half, full = (kept.of_engine(name, length) for name in ("torch-bf16", "torch-after-torch-bf16"))
-        for row in _rows(*TITLES):
-            bf16, fp32 = _line(half, row), _line(full, row)
+        for row in rows_of(*TITLES):
+            bf16, fp32 = line_of(half, row), line_of(full, row)
             apart = significance.paired(_net_by_net(bf16, fp32))
             if apart:
-                nets = (_each(bf16), _each(fp32))
+                nets = (each(bf16), each(fp32))
                 rows.append((row.experiment, _length(length), row.heading, *nets, apart.text(2), apart.n))
-    return _sheet(
+    return sheet_of(
         "bfloat16 and float32 from the same stage 1",
         ("experiment", "scale", "method", "Pc (%), bf16", "Pc (%), fp32", "difference, mean ± sd", "n"),
         rows,
@@ -141,14 +141,14 @@ def _length(length):
 
 def _beside(other, own):
     if not own.done:
-        return (_each(other), *[None] * 6)
+        return (each(other), *[None] * 6)
     difference = statistics.mean(other.values()) - statistics.mean(own.values())
     spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
     apart = significance.paired(_net_by_net(other, own))
     return (
-        _each(other),
+        each(other),
         own.done[0].condition.engine,
-        _each(own),
+        each(own),
         tables.mean_sd(own.values()),
         f"{difference:+.2f}",
         f"{difference / spread:+.1f}" if spread else None,
@@ -168,7 +168,7 @@ def _p_between(other, own):
     return _p_of_one_variance(other.values(), own.values())
 
 
-def _rows(*methods):
+def rows_of(*methods):
     """The methods of every experiment; what several share, since no teacher has a part in it, once."""
     found = {}
     for name in experiments.EXPERIMENTS:
@@ -179,11 +179,13 @@ def _rows(*methods):
     return found.values()
 
 
-def _line(runs, row):
+def line_of(runs, row):
+    """The nets of a row that these runs have."""
     return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(tables.NETS))), "Pc")
 
 
-def _each(line):
+def each(line):
+    """Pc of every net of a line, in words."""
     return ", ".join(f"{value:.2f}" for value in line.values()) or DASH
 
 
@@ -218,7 +220,7 @@ def every_run(folder):
             )
         )
     hours = ", ".join(f"{name} {total / 3600:.1f} hours" for name, total in sorted(seconds.items()))
-    return _sheet(
+    return sheet_of(
         "Every run that was made",
         (
             "stage",
@@ -238,5 +240,6 @@ def every_run(folder):
     )
 
 
-def _sheet(title, heads, rows, below):
+def sheet_of(title, heads, rows, below):
+    """A Sheet that says so where it has no row."""
     return Sheet(title, heads, tuple(rows), (below if rows else "Nothing of it was run.",))

@@ -20,6 +20,7 @@ from hkd.results.kept import AFTER, Kept
 from hkd.results.runs import SET_ASIDE, check_log, check_place, names_of
 from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
+from hkd.results.variation import variation
 from hkd.stages import records
 from hkd.stages.answers import FILE
 
@@ -29,6 +30,7 @@ ABLATIONS = {
     "sl-resnet-fc": ablations.sl_resnet_fc,
     "engines": ablations.engines,
     "precision": ablations.precision,
+    "variation": variation,
 }
 
 
