@@ -68,7 +68,7 @@ tables: setup
 	$(py) -m snakemake --cores $(CORES) $(TABLES) $(if $(CONFIG),--config $(CONFIG))
 
 report: setup
-	$(py) python/make_tables.py --measured results/measured $(if $(COLLECT),--collect $(call q,$(COLLECT)) --weights results/weights)
+	$(py) python/make_tables.py --measured results/measured $(if $(COLLECT),--collect $(call q,$(COLLECT)) --weights results/weights) --pages README.md results/measured/README.md
 
 test: setup lint
 	@$(if $(HKD_IMAGE),false,docker/packages.sh install test) || echo "make: without Debian's packages for them some tests skip"

@@ -26,6 +26,7 @@ from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import experiments
 from hkd.results import claims, collected, cost, figures, report, speed, tables, weights
+from hkd.results import shown as shown_tables
 from hkd.results.runs import Choice, Runs, View
 from hkd.results.sheet import markdown
 from hkd.results.targets import TARGETS, WEIGHTS
@@ -42,12 +43,25 @@ DEFAULTS = {
     "jobs": 1,
     "nets": tables.NETS,
     **dict.fromkeys(
-        ("experiment", "measured", "collect", "weights", "check", "cost", "measure", "scale", "seed", "engine", "set")
+        (
+            "experiment",
+            "measured",
+            "collect",
+            "weights",
+            "pages",
+            "check",
+            "cost",
+            "measure",
+            "scale",
+            "seed",
+            "engine",
+            "set",
+        )
     ),
 }
 CHOICE = ("scale", "seed", "engine", "set")
 MODES = {
-    "measured": ("collect", "weights", "engine"),
+    "measured": ("collect", "weights", "pages", "engine"),
     "check": ("runs", *CHOICE),
     "cost": ("names", "scale", "nets", "rate", "measure", "jobs", "engine"),
     "experiment": ("runs", "out", *CHOICE),
@@ -76,6 +90,13 @@ def parser():
         type=Path,
         metavar="FOLDER",
         help="of --collect: keep the weights of teachers and proposed students of the paper's own length in FOLDER",
+    )
+    p.add_argument(
+        "--pages",
+        type=Path,
+        nargs="+",
+        metavar="PAGE",
+        help="of --measured: renew the tables in these pages, each under a comment <!-- results/measured/table4.md: full length -->",
     )
     p.add_argument("--check", action="store_true", help="print the table of claims")
     p.add_argument("--cost", action="store_true", help="print what every target costs")
@@ -176,12 +197,29 @@ def make_measured(options):
         if options.weights:
             weights.keep(options.collect, options.weights)
     files = collected.pages(options.measured, options.engine)
+    pages = renewed(options) if options.pages else {}
     collected.write(options.measured, files)
+    for page, text in pages.items():
+        write_whole(page, text)
     if options.weights:
         options.weights.mkdir(parents=True, exist_ok=True)
         write_whole(options.weights / "README.md", weights.page(options.weights, options.measured))
     print(f"{len(files)} files in {shown(options.measured)}: {', '.join(files)}")
     return 0
+
+
+def renewed(options):
+    """{page: text} of --pages, with their tables renewed."""
+    sheets = collected.sheets(options.measured, options.engine)
+    found = {}
+    for page in options.pages:
+        try:
+            found[page] = shown_tables.refreshed(page.read_text(), sheets)
+        except OSError as error:
+            raise UserError(f"--pages {page}: {error.strerror}") from None
+        except UserError as error:
+            raise UserError(f"{shown(page)}: {error}") from None
+    return found
 
 
 def print_comparison(options, runs):

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, command, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
+from hkd.results import shown
 from hkd.results.collected import KEPT, collect
 from hkd.stages import records
 
@@ -24,19 +25,6 @@ def pages():
     """What people read of the measured results: README's section, and the page beside the records."""
     section = (ROOT / PAGE).read_text().partition("\n## What came out\n")[2].partition("\n## ")[0]
     return f"{section}\n{(MEASURED / PAGE).read_text()}"
-
-
-def shown_tables():
-    """[(file, table)] of the tables that these pages show, each under a comment that names its file."""
-    return re.findall(r"<!-- (?:results/measured/)?([\w.-]+\.md) -->\n(\|.*?)\n(?!\|)", pages() + "\n\n", re.DOTALL)
-
-
-def tables_of(text):
-    """The tables of a page, without the rows of which nothing was run."""
-    found = [
-        [line for line in part.splitlines() if line.startswith("|")] for part in re.split(r"^### ", text, flags=re.M)
-    ]
-    return [[row for row in rows if "| not run |" not in row and not row.endswith(" | -" * 7 + " |")] for rows in found]
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +64,35 @@ def test_only_records_and_logs_are_kept():
     assert names == set(KEPT)
 
 
-def test_the_tables_shown_in_the_pages_are_those_that_are_kept():
-    """Without the rows of which nothing was run."""
-    shown = shown_tables()
-    assert len(shown) >= 5
-    for name, table in shown:
-        kept = tables_of((MEASURED / name).read_text())
-        assert len(table.splitlines()) > 2 and table.splitlines() in kept, name
+PAGES = (ROOT / PAGE, MEASURED / PAGE)
+
+
+def test_the_tables_in_the_pages_are_those_that_are_kept(tmp_path):
+    """And a table in which a number was changed is renewed."""
+    pages = [shutil.copy(page, tmp_path / f"{number}.md") for number, page in enumerate(PAGES)]
+    changed = pages[0].read_text().replace("| student alone, 8 layers (engine torch-bf16) | - |", "| student | 99 |")
+    assert changed != pages[0].read_text()
+    pages[0].write_text(changed)
+    folder = shutil.copytree(MEASURED, tmp_path / "measured")
+    command(MAKE, "--measured", folder, "--pages", *pages, check=0)
+    assert [page.read_text() for page in pages] == [page.read_text() for page in PAGES]
+    assert sum(len(shown.MARKED.findall(page.read_text())) for page in pages) >= 8
+
+
+@pytest.mark.parametrize(
+    ("comment", "said"),
+    [
+        ("results/measured/table4.md", "names 2 tables: table4.md has Table 4."),
+        ("results/measured/table4.md: half length", "names 0 tables"),
+        ("results/measured/table2.md", "names 0 tables: table2.md has nothing of it was run"),
+    ],
+)
+def test_a_comment_that_names_no_table_is_one_line_and_nothing_is_written(tmp_path, comment, said):
+    folder, page = shutil.copytree(MEASURED, tmp_path / "measured"), tmp_path / "page.md"
+    page.write_text(f"Words.\n<!-- {comment} -->\n| x |\n")
+    (folder / "table3.md").unlink()
+    one_line(command(MAKE, "--measured", folder, "--pages", page), page, f"<!-- {comment} -->", said)
+    assert not (folder / "table3.md").exists() and page.read_text().endswith("| x |\n")
 
 
 def sections():

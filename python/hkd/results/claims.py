@@ -207,7 +207,8 @@ def sheet(verdicts):
         f"p: one-sided Welch t-test over the nets; p, Holm: corrected for all claims of the same table or figure that were tested, and "
         f"what the verdict goes by. Between tables nothing is corrected. {PAIRS} {significance.sign_flip_bound(NETS)}"
     )
-    return Sheet("The paper's claims", heads, tuple(map(_cells, verdicts)), (counted, tested))
+    idle = frozenset(place for place, v in enumerate(verdicts) if v.outcome is Outcome.NOT_RUN)
+    return Sheet("The paper's claims", heads, tuple(map(_cells, verdicts)), (counted, tested), idle)
 
 
 def _cells(verdict):

@@ -100,19 +100,50 @@ def pages(folder, engine=None):
     """{file name: content} of what is made from folder/records. engine: as Kept takes it. Raises UserError where there is no record."""
     kept = Kept(Path(folder) / "records", engine)
     views, made = kept.views, {}
-    for target in TARGETS.values():
-        if figures.was_run(target, views):
-            # No PNG: its bytes depend on the version of the library that packs them.
-            made |= rendered(target, views, pictures=("svg",), with_ensembles=target.ensembles)
-    for name in experiments.EXPERIMENTS:
-        if any(tables.taught(tables.comparison(name, view.runs)) for view in views):
-            made |= compared(name, views, with_ensembles=False)
+    for target in _run_targets(views):
+        # No PNG: its bytes depend on the version of the library that packs them.
+        made |= rendered(target, views, pictures=("svg",), with_ensembles=target.ensembles)
+    for name in _run_experiments(views):
+        made |= compared(name, views, with_ensembles=False)
     made |= claimed(views)
     for name, sheet_of in ABLATIONS.items():
         made[f"{name}.md"] = markdown(sheet_of(kept))
     made["runs.md"] = markdown(ablations.every_run(kept.folder))
     made["report.html"] = report.page(views)
     return made
+
+
+def sheets(folder, engine=None):
+    """{name: [Sheet]} of the tables in `pages`, in their order."""
+    kept = Kept(Path(folder) / "records", engine)
+    found = {one.name: _of_target(one, kept.views) for one in _run_targets(kept.views) if one.form == "table"}
+    found |= {name: _of_experiment(name, kept.views) for name in _run_experiments(kept.views)}
+    found |= {name: [sheet_of(kept)] for name, sheet_of in ABLATIONS.items()}
+    return found | {"claims": [claims.sheet(claims.check(kept.views))]}
+
+
+def _run_targets(views):
+    """The tables and figures of which something was run."""
+    return [target for target in TARGETS.values() if figures.was_run(target, views)]
+
+
+def _run_experiments(views):
+    """The experiments of which something with a teacher was run."""
+    return [
+        name
+        for name in experiments.EXPERIMENTS
+        if any(tables.taught(tables.comparison(name, view.runs)) for view in views)
+    ]
+
+
+def _of_target(target, views):
+    found = tables.sections(views, lambda runs: tables.lines(target, runs))
+    return [tables.sheet(target, same, view.words) for view, same in found]
+
+
+def _of_experiment(experiment, views):
+    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs))
+    return [tables.comparison_sheet(experiment, same, view.words) for view, same in found]
 
 
 def rendered(target, views, pictures=("svg", "png"), with_ensembles=True):
@@ -126,16 +157,14 @@ def rendered(target, views, pictures=("svg", "png"), with_ensembles=True):
         }
     found = tables.sections(views, lambda runs: tables.lines(target, runs))
     numbers = [tables.numbers(target.name, target.measure, same, with_ensembles) for _, same in found]
-    sheets = [tables.sheet(target, same, view.words) for view, same in found]
-    return {f"{target.name}.md": markdown(*sheets), f"{target.name}.csv": as_csv(*numbers)}
+    return {f"{target.name}.md": markdown(*_of_target(target, views)), f"{target.name}.csv": as_csv(*numbers)}
 
 
 def compared(experiment, views, with_ensembles=True):
     """{file name: content} of the methods of an experiment side by side."""
     found = tables.sections(views, lambda runs: tables.comparison(experiment, runs))
     numbers = [tables.numbers(experiment, "Pc", same, with_ensembles) for _, same in found]
-    sheets = [tables.comparison_sheet(experiment, same, view.words) for view, same in found]
-    return {f"{experiment}.md": markdown(*sheets), f"{experiment}.csv": as_csv(*numbers)}
+    return {f"{experiment}.md": markdown(*_of_experiment(experiment, views)), f"{experiment}.csv": as_csv(*numbers)}
 
 
 def claimed(views):

@@ -14,12 +14,13 @@ DASH = "-"
 @dataclass(frozen=True)
 class Sheet:
     """title: may be empty; heads: of the columns; rows: of cells, each a text, a number or None for what there is not; foot: the
-    paragraphs below."""
+    paragraphs below; not_run: the places of the rows of which nothing was run."""
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[tuple, ...]
     foot: tuple[str, ...] = ()
+    not_run: frozenset[int] = frozenset()
 
 
 def markdown(*sheets):
@@ -30,12 +31,22 @@ def markdown(*sheets):
 def _markdown(sheet):
     lines = [f"### {_escaped(sheet.title)}", ""] if sheet.title else []
     if sheet.rows:
-        rows = [[_escaped(_text(cell)) for cell in row] for row in sheet.rows]
-        heads = list(map(_escaped, sheet.heads))
-        lines += [*(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)), ""]
+        lines += [*_table(sheet, sheet.rows), ""]
     for paragraph in sheet.foot:
         lines += [_escaped(paragraph), ""]
     return "\n".join(lines)
+
+
+def table_of_runs(sheet):
+    """A sheet's table as Markdown, without title and foot, and without the rows of which nothing was run."""
+    run = [row for place, row in enumerate(sheet.rows) if place not in sheet.not_run]
+    return "".join(f"{line}\n" for line in _table(sheet, run))
+
+
+def _table(sheet, rows):
+    cells = [[_escaped(_text(cell)) for cell in row] for row in rows]
+    heads = list(map(_escaped, sheet.heads))
+    return [f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *cells)]
 
 
 def as_csv(*sheets):

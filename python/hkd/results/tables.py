@@ -168,7 +168,8 @@ def sheet(target, found, words=""):
     )
     tests = against_proposed(found)
     rows = tuple(_columns(target, line, test) for line, test in zip(found, tests, strict=True))
-    return Sheet(_titled(f"{target.label}. {target.title}", words), heads, rows, tuple(foot(target, found)))
+    idle = frozenset(place for place, line in enumerate(found) if not line.done)
+    return Sheet(_titled(f"{target.label}. {target.title}", words), heads, rows, tuple(foot(target, found)), idle)
 
 
 def _titled(title, words):
