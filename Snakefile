@@ -18,6 +18,7 @@ sys.path.insert(0, f"{workflow.basedir}/python")
 from hkd.base.cli import UserError, explain, fail, require_writable, use_project_python
 
 use_project_python()
+from hkd.base.python import SAFE_PATH
 from hkd.results.targets import ALL_METHODS, TARGETS, WEIGHTS
 from hkd.results.workflow import DONE, INDEXED, Workflow, gpus_a_job, settings
 
@@ -43,7 +44,7 @@ if not os.access(".", os.W_OK):
 
 def script(name):
     """The words that start a script of the checkout, for a `shell:`, in which a brace is doubled."""
-    words = shlex.join([sys.executable, "-P", f"{workflow.basedir}/{name}"])
+    words = shlex.join([sys.executable, *SAFE_PATH, f"{workflow.basedir}/{name}"])
     return words.replace("{", "{{").replace("}", "}}")
 
 

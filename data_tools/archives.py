@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from hkd.base.cli import UserError, explain
+from hkd.base.files import sha256
 
 LARGEST_HEADER, A_HEADER = 1 << 20, 4096
 """Bytes of all that stands before a member of a .tar (a header of 512, and long names): at most, and on average."""
@@ -88,7 +89,7 @@ def read_files(source, wanted):
             raise UserError(f"{source}: larger than {LARGEST_ARCHIVE} bytes: not the official archive")
         else:
             (_from_zip if zipfile.is_zipfile(source) else _from_tar)(source, files)
-            digest = _digest_file(source)
+            digest = sha256(source)
     missing = [name for name in wanted.names if name not in files.content]
     if missing and files.other:
         raise UserError(f"{source}: {files.other}")
@@ -254,8 +255,3 @@ def _from_zip(source, files):
                 if name and not member.is_dir():
                     with archive.open(member) as content:
                         files.put(f"{source}: {member.filename}", content, name, zipped)
-
-
-def _digest_file(path):
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 python data_tools/fetch.py --dataset cifar10 [--out data/downloads]
 """
 
-import hashlib
 import os
 import sys
 import time
@@ -21,6 +20,7 @@ import urllib3
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 import sources
+from hkd.base.files import digest
 from hkd.paper.datasets import DATASETS, whole_name
 
 TRIES = 4
@@ -103,8 +103,7 @@ def _is_whole(path, wanted):
     if path.stat().st_size != wanted.size:
         return False
     kind, checksum = wanted.checksum.split(":")
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, kind).hexdigest() == checksum
+    return digest(path, kind) == checksum
 
 
 def _short(error):

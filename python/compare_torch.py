@@ -18,6 +18,7 @@ if __name__ == "__main__":
     os.environ.setdefault("GLOG_minloglevel", "2")  # Caffe's log would bury the table
 
 from hkd.base.files import sha256, shown, write_whole
+from hkd.engines import choice
 from hkd.engines import torch as torch_engine
 from hkd.paper import contents, datasets, experiments, methods
 from hkd.stages import records
@@ -72,6 +73,7 @@ def main():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
     if options.export:
         return export_student(options, stage, folder)
+    choice.require("caffe")
     from hkd.engines import parity
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -124,7 +126,7 @@ def export_student(options, stage, folder):
         options.export, stage.experiment, stage.learner, options.weights, folder, options.out
     )
     print(
-        f"{', '.join(shown(path) for path in written)}: Pc {checked.Pc:.2f} % of {checked.images:,} test images as in Caffe, logits "
+        f"{', '.join(shown(path) for path in written)}: Pc {checked.Pc:.2f} % of {checked.images:,} test images as in {checked.reference}, logits "
         f"within {checked.difference:.1e}"
     )
     return 0

@@ -12,7 +12,6 @@ python python/make_tables.py fashion-mnist-r14-r8-weights              hint-dyna
 
 import argparse
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from hkd.base.cli import Parser, UserError, default_folder, did_you_mean, run, u
 if __name__ == "__main__":
     use_project_python()
 
+from hkd.base import python
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import experiments
@@ -254,13 +254,13 @@ def print_cost(options):
     if not options.measure:
         print(markdown(cost.sheet(stages, lambda stage: 1 / options.rate, f"{options.rate:g} it/s")))
         return 0
-    cores = len(os.sched_getaffinity(0))
+    cores = python.cores()
     if not 1 <= options.jobs <= cores:
         raise UserError(f"--jobs {options.jobs}: expected 1 to {cores}, the cores of this machine")
-    engine, precision = choice.read_label(options.engine or "caffe")
+    engine, precision = choice.read_label(options.engine or choice.default()[0])
     needed = cost.needed_by([stage for found in stages.values() for stage in found])
     seconds = speed.of(needed, engine, precision, options.jobs, lambda line: print(line, file=sys.stderr, flush=True))
-    at = f"{options.jobs} job{'s' * (options.jobs > 1)} of one thread here, {options.engine or 'caffe'}"
+    at = f"{options.jobs} job{'s' * (options.jobs > 1)} of one thread here, {choice.label(engine, precision)}"
     print(markdown(cost.sheet(stages, lambda stage: seconds[stage] / options.jobs, at)))
     print("Training alone: without tests, and with a teacher that is asked in every iteration.")
     return 0

@@ -62,7 +62,7 @@ def parser():
     )
     p.add_argument("--threads", type=int, help="threads on the CPU; default: OMP_NUM_THREADS, else all cores")
     p.add_argument("--snapshot-seconds", type=float, default=60.0, help="time between snapshots; default 60")
-    p.add_argument("--engine", default="caffe", choices=choice.ENGINES, help="what computes; default caffe")
+    p.add_argument("--engine", choices=choice.ENGINES, help="what computes; default caffe, torch where no pycaffe is")
     p.add_argument(
         "--precision",
         default="fp32",
@@ -120,19 +120,24 @@ def main():
         methods.find(method, "kd", None)  # says what is wrong with the name
     nets = NETS if options.net == "all" else (options.net,)
     stages = [planned(chosen, method, options.stage, options.step, net, options.scale, options.seed) for net in nets]
-    device = choice.choose_device(options.engine, options.gpu, options.cpu, options.threads)
-    precision, note = choice.settled(options.precision, options.engine, device)
+    engine, note = (options.engine, "") if options.engine else choice.default()
     if note:
         print(f"note: {note}", file=sys.stderr)
-    choice.check(options.engine, precision, device)
-    choice.check_memo(options.memo, options.engine, device)
+    if options.engine or not options.dry_run:
+        choice.require(engine)
+    device = choice.choose_device(engine, options.gpu, options.cpu, options.threads)
+    precision, note = choice.settled(options.precision, engine, device)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    choice.check(engine, precision, device)
+    choice.check_memo(options.memo, engine, device)
     how = driver.Options(
         options.runs,
         options.teacher_data or options.data if options.stage == "teacher" else options.data,
         device,
         options.verbose,
         options.snapshot_seconds,
-        options.engine,
+        engine,
         precision,
         options.wait,
         options.teacher_data,

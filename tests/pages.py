@@ -13,6 +13,7 @@ PAGES = {
         "python/hkd/paper/README.md",
         "data_tools/README.md",
         "docker/README.md",
+        "python/hkd/without_pycaffe/README.md",
         "results/measured/README.md",
         "results/weights/README.md",
         "tests/README.md",

@@ -122,6 +122,7 @@ def test_a_container_command(line):
 def test_no_other_kind_of_command_is_in_it():
     known = (
         "make ",
+        "pip install '.[torch]'",  # test_without_caffe.py
         "python python/run_stage.py",
         "python data_tools/make_lmdb.py",
         "python python/make_tables.py",

@@ -10,6 +10,7 @@ import pytest
 from scipy.io import loadmat
 
 from conftest import command, few_of_tiny_imagenet, official, write_svhn, write_zip
+from hkd.engines import choice
 from hkd.networks import deploy, prototxt
 from hkd.paper import datasets, experiments, methods
 from hkd.stages.stage import lineage, planned
@@ -50,7 +51,7 @@ def test_caffe_builds_every_network_of_its_size(dataset, method):
     e = experiments.named(NAMES[dataset])
     last = methods.METHODS[method][-1]
     for stage in lineage(planned(e, method, last.kind)):
-        shapes = prototxt.parameter_shapes(stage.network("DATA", e.facts.test_images), e.facts)
+        shapes = choice.parameter_shapes("caffe", stage.network("DATA", e.facts.test_images), e.facts)
         if stage.declared.classifies:
             width = stage.learner.widths[stage.learner_end[0] - 1]
             assert shapes["fc"] == [(e.facts.classes, width), (e.facts.classes,)]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hkd.base.cli import UserError
+from hkd.engines import choice
 from hkd.networks import deploy, prototxt
 from hkd.paper import experiments
 from hkd.paper.architecture import Architecture
@@ -20,7 +21,7 @@ def count(architecture, dataset="cifar10", shortcut="A"):
     experiment = experiments.experiment(name, [f"shortcut={shortcut}"])
     if dataset == "cifar100":
         experiment = experiments.replace(experiment, dataset="cifar100")
-    shapes = prototxt.parameter_shapes(deploy.network(experiment, architecture), experiment.facts)
+    shapes = choice.parameter_shapes("caffe", deploy.network(experiment, architecture), experiment.facts)
     learned = {k: v for k, v in shapes.items() if not k.split("/")[-1].startswith(BN)}
     return sum(int(np.prod(shape)) for blobs in learned.values() for shape in blobs)
 

@@ -7,7 +7,8 @@ import pytest
 from caffe.proto import caffe_pb2
 
 from hkd.base.cli import UserError
-from hkd.networks import plain, prototxt, resnet
+from hkd.engines import choice
+from hkd.networks import plain, resnet
 from hkd.networks.feed import Feed
 from hkd.paper import experiments
 from hkd.paper.architecture import Architecture
@@ -22,7 +23,7 @@ def weights(path, network, facts=E.facts, prefix=""):
     """A caffemodel of random weights for every layer of `network` whose name starts with `prefix`."""
     rng = np.random.default_rng(0)
     model = caffe_pb2.NetParameter()
-    for name, shapes in prototxt.parameter_shapes(network, facts).items():
+    for name, shapes in choice.parameter_shapes("caffe", network, facts).items():
         if name.startswith(prefix):
             layer = model.layer.add(name=name)
             for shape in shapes:
@@ -45,7 +46,8 @@ def transplant(target, teacher, student=None):
     sources, fresh = surgery.declared(target, lambda parent: parent.folder(""))
     paths = {resnet.TEACHER: teacher, "": student}
     sources = [Source(paths[s.prefix], s.prefix, s.drops) for s in sources]
-    return surgery.transplant(target.network("D", 100), E.facts, sources, fresh)
+    network = target.network("D", 100)
+    return surgery.transplant(network, choice.parameter_shapes("caffe", network, E.facts), sources, fresh)
 
 
 def test_hint_step_1_copies_the_teacher_below_h1_and_leaves_the_student(teacher):

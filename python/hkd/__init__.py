@@ -9,4 +9,11 @@ docstring of a room says what lies in it:
     engines/   Caffe or PyTorch: devices, memory, several GPUs, parity, export
     training/  the driver, the process and the loop of one stage
     results/   from records to tables, figures, claims, report; cost, workflow
+
+Beside them without_pycaffe/: what stands for pycaffe where there is none.
 """
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).with_name("without_pycaffe")))  # the last place: a pycaffe is found before it

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import tempfile
 from contextlib import contextmanager
 
 from hkd.base import signals
@@ -19,7 +20,7 @@ class Crashed(Exception):
 def apart(work, *arguments):
     """Calls `work(result, *arguments)` in a process of its own; gives `result`, a file in memory that it may write to, from
     its start. Raises the UserError that `work` raises, and Crashed for any other end than its return."""
-    with open(os.memfd_create(work.__name__), "w+b", buffering=0) as result:  # noqa: PTH123 (a descriptor)
+    with _memory(work.__name__) as result:
         process = multiprocessing.get_context("fork").Process(target=_work, args=(work, result, arguments), daemon=True)
         # Python drops the exception of a signal that comes as it forks.
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP)
@@ -34,6 +35,13 @@ def apart(work, *arguments):
         if process.exitcode < 0:
             raise Crashed(f"its reader was ended by {signal.Signals(-process.exitcode).name}")
         yield result
+
+
+def _memory(name):
+    """A file in memory; in the temporary folder where the system has none."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create(name), "w+b", buffering=0)  # noqa: PTH123 (a descriptor)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _work(work, result, arguments):

@@ -185,7 +185,7 @@ def did_you_mean(value, known, what):
 def use_project_python():
     """Goes on in the project's own Python, and without what hides its Caffe on PYTHONPATH, where this process would import another
     Caffe or none: `python3 python/run_stage.py` works without activating .venv, and beside a BVLC Caffe whose instructions set
-    PYTHONPATH. Where that does not help, one line says what does.
+    PYTHONPATH. Where there is no Caffe at all, hkd.without_pycaffe stands for it. Where neither helps, one line says what does.
 
     The first thing that a command does: a signal is answered from here on, while the modules that take long are imported.
     """
@@ -206,7 +206,9 @@ def use_project_python():
     if elsewhere or environment != os.environ:
         python = str(own) if elsewhere else sys.executable
         os.execve(python, [python, *sys.orig_argv[1:]], environment)
-    sys.exit(fail(_no_caffe(own)))
+    problem = _unreadable(own) or _other_caffe() or _missing_package()
+    if problem:
+        sys.exit(fail(problem))
 
 
 def omp_num_threads():
@@ -249,12 +251,30 @@ def _locked(path):
     return not os.access(path, os.R_OK)
 
 
-def _no_caffe(own):
-    """The line for a process that has not this project's Caffe; own: the Python of the checkout's environment."""
+def _unreadable(own):
+    """The line for an environment that is there and that this user may not read, else ''. own: the Python of the checkout's."""
     caffe = Path(sysconfig.get_path("purelib")) / "caffe"
     for path in (own, caffe.parent, caffe, caffe / "build_info.json"):
         if _locked(path):
             return f"{path.resolve()}: no permission to read it: its owner can `chmod -R a+rX` it, or run `make setup` in a checkout of your own"
+    return ""
+
+
+def _other_caffe():
+    """The line for a pycaffe that docker/build_caffe.sh did not build, else ''."""
     spec = importlib.util.find_spec("caffe")
-    other = f" but {Path(spec.origin).parent}, which is not of this project" if spec and spec.has_location else ""
-    return f"this Python ({sys.executable}) has no pycaffe{other}: run `make setup` in {ROOT}"
+    if spec is None or not spec.has_location or Path(spec.origin).is_relative_to(PACKAGE_FOLDER / "hkd"):
+        return ""
+    other = Path(spec.origin).parent
+    return f"this Python ({sys.executable}) has no pycaffe but {other}, which is not of this project: run `make setup` in {ROOT}"
+
+
+def _missing_package():
+    """The line for a Python that has not even what goes without pycaffe, else ''."""
+    for name in ("numpy", "google", "lmdb", "six", "jsonschema", "filelock"):
+        if importlib.util.find_spec(name) is None:
+            return (
+                f"this Python ({sys.executable}) has no pycaffe, and no {name}, which is needed without it too: run `make setup` in {ROOT}, "
+                f"or there, for --engine torch alone, `pip install '.[torch]'`"
+            )
+    return ""

@@ -47,8 +47,16 @@ def sync_folder(folder):
 
 
 def sha256(path):
+    return digest(path, "sha256")
+
+
+def digest(path, kind):
+    """The digest of a file in hexadecimal digits. kind: sha256, md5."""
+    made = hashlib.new(kind)
     with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            made.update(block)
+    return made.hexdigest()
 
 
 def shown(path):

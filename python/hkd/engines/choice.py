@@ -4,8 +4,9 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+from dataclasses import replace
 
-from hkd.base.cli import UserError, did_you_mean
+from hkd.base.cli import UserError, caffe_info, did_you_mean
 from hkd.engines import devices
 from hkd.networks import prototxt
 
@@ -42,15 +43,41 @@ def asked_for(label):
     return f"--engine {engine}" + (f" --precision {precision}" if precision else " on one GPU or the CPU")
 
 
+def default():
+    """(the engine of those that are here, a line for the user or ''): Caffe where it is."""
+    if is_here("caffe"):
+        return "caffe", ""
+    if is_here("torch"):
+        return "torch", "no pycaffe here: --engine torch"
+    return (
+        "torch",
+        "neither pycaffe nor PyTorch is here: nothing can be trained before `make setup` or `pip install '.[torch]'`",
+    )
+
+
+def is_here(engine):
+    """Whether an engine can be imported."""
+    return caffe_info() is not None if engine == "caffe" else importlib.util.find_spec("torch") is not None
+
+
+def require(engine):
+    """Raises UserError where an engine is not installed."""
+    if engine == "caffe" and not is_here("caffe"):
+        raise UserError(
+            "--engine caffe needs pycaffe, which is not here: `make setup` builds it; or use --engine torch"
+        )
+    if engine == "torch":
+        from hkd.engines import torch as torch_engine
+
+        torch_engine.require()
+
+
 def check(engine, precision, device):
-    """Raises UserError for what cannot be computed here."""
+    """Raises UserError for what an engine does not compute, wherever it is."""
     if engine == "caffe":
         if precision != "fp32":
             raise UserError(f"--precision {precision}: Caffe computes in fp32 only, use --engine torch")
         return
-    from hkd.engines import torch as torch_engine
-
-    torch_engine.require()
     if precision == "tf32" and device.gpu is None:
         raise UserError("--precision tf32 is of NVIDIA's GPUs: use fp32 or bf16 on a CPU")
 
@@ -91,6 +118,8 @@ def choose_device(engine, gpu=None, cpu=False, threads=None):
     }[engine]
     if engine == "caffe" and devices.caffe_build()["nccl"]:
         one_gpu = ""
+    if not is_here(engine):  # a plan can be shown all the same
+        return replace(devices.choose(0, name, remedy, cpu=True, threads=threads), why=f"no {engine} here")
     return devices.choose(gpus(engine), name, remedy, gpu, cpu, threads, one_gpu)
 
 
@@ -125,13 +154,21 @@ def get_solver(engine, path, device, precision, rank=0):
 
 def train_net(engine, network):
     """The TRAIN net of a NetParameter without Data layers, in float32 on the CPU or on Caffe's device of now."""
-    if engine == "torch":
-        from caffe.proto import caffe_pb2
+    return _net(engine, network, prototxt.TRAIN)
 
-        from hkd.engines.torch.net import Net
 
-        return Net(network, caffe_pb2.TRAIN, random_seed=0)
-    return prototxt.as_net(network, prototxt.TRAIN)
+def parameter_shapes(engine, network, facts):
+    """{layer name: [shape of each parameter blob]} of a network, as the engine itself builds it, without opening its LMDBs."""
+    net = _net(engine, prototxt.with_inputs(network, facts), prototxt.TEST)
+    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}
+
+
+def _net(engine, network, phase):
+    if engine == "caffe":
+        return prototxt.as_net(network, phase)
+    from hkd.engines.torch.net import Net
+
+    return Net(network, phase, random_seed=0)
 
 
 def gpus(engine):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hkd.base.cli import UserError, caffe_info, omp_num_threads
+from hkd.base.python import cores
 from hkd.engines import nvidia
 
 ALL = "all"  # --gpu all
@@ -71,7 +72,7 @@ def _threads(asked):
     if asked is None:
         asked = omp_num_threads()
         if asked is None:
-            return len(os.sched_getaffinity(0))
+            return cores()
         said = f"OMP_NUM_THREADS={asked}"
     most = THREADS_A_CORE * (os.cpu_count() or 1)
     if not 1 <= asked <= most:
@@ -104,7 +105,8 @@ def hardware(device):
         except nvidia.NoGpu:  # lost since: no reason to lose the record
             return "NVIDIA GPU"
         return " + ".join(f"{names.count(name)} x {name}" if len(names) > 1 else name for name in dict.fromkeys(names))
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()

@@ -14,8 +14,10 @@ from caffe.proto import caffe_pb2
 
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
+from hkd.engines import choice
 from hkd.engines.torch import data, plain
 from hkd.engines.torch.blobs import array
+from hkd.engines.torch.net import Net
 from hkd.networks import deploy, losses, prototxt, resnet
 from hkd.networks import plain as alone
 from hkd.networks.feed import Feed
@@ -31,24 +33,26 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Checked:
-    """What came out of running both over the whole test set: images, largest relative difference, and both Pc in percent."""
+    """What came out of running both over the whole test set: what the other was, images, largest relative difference, and
+    both Pc in percent."""
 
+    reference: str
     images: int
     difference: float
-    Pc_caffe: float
+    Pc_reference: float
     Pc: float
 
     @property
     def passes(self):
         """Whether logits agree within the tolerance and Pc to the image."""
-        return self.difference <= TOLERANCE and self.Pc == self.Pc_caffe
+        return self.difference <= TOLERANCE and self.Pc == self.Pc_reference
 
 
 def write(form, experiment, architecture, weights, folder, out):
     """Writes the network of `weights` (a caffemodel) under `out`; returns (paths, Checked). folder: the LMDBs'.
 
     safetensors: student.py, student.safetensors and student.json; onnx: student.onnx and student.json.
-    Raises UserError where the written files do not give what Caffe gives: then nothing stays.
+    Raises UserError where the written files do not give what Caffe gives, or without pycaffe the torch engine: then nothing stays.
     """
     model = module(experiment, architecture, surgery.read(weights))
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +63,7 @@ def write(form, experiment, architecture, weights, folder, out):
         for path in written:
             path.unlink()
         raise UserError(
-            f"{shown(written[-1])}: differs from Caffe by {checked.difference:.1e}, Pc {checked.Pc:.2f} against {checked.Pc_caffe:.2f} %: "
+            f"{shown(written[-1])}: differs from {checked.reference} by {checked.difference:.1e}, Pc {checked.Pc:.2f} against {checked.Pc_reference:.2f} %: "
             f"nothing was kept"
         )
     about = {
@@ -74,7 +78,7 @@ def write(form, experiment, architecture, weights, folder, out):
         "weights": {"path": shown(weights), "sha256": sha256(weights)},
         "test_images": checked.images,
         "Pc": checked.Pc,
-        "largest_relative_difference_from_caffe": checked.difference,
+        f"largest_relative_difference_from_{checked.reference.replace(' ', '_').lower()}": checked.difference,
     }
     write_whole(out / "student.json", json.dumps(about, indent=1) + "\n")
     return [*written, out / "student.json"], checked
@@ -217,24 +221,51 @@ def _run_onnx(path):
 
 
 def check(run, experiment, architecture, weights, folder):
-    """Checked: `run` (images to logits) against Caffe's deploy network, over the whole test set."""
+    """Checked: `run` (images to logits) against Caffe's deploy network, or where no pycaffe is the torch engine's test network, over the
+    whole test set."""
     source = alone.network(experiment, architecture, Feed(str(folder), experiment.batch, 100))
     feed = data.Feed(
         next(x for x in source.layer if x.type == "Data" and x.include[0].phase == caffe_pb2.TEST), caffe_pb2.TEST, 0
     )
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(prototxt.text(deploy.network(experiment, architecture), []))
-        file.flush()
-        net = caffe.Net(file.name, str(weights), caffe.TEST)
+    if choice.is_here("caffe"):
+        reference, trained = "Caffe", _in_caffe(deploy.network(experiment, architecture), weights)
+    else:
+        reference, trained = "the torch engine", _in_torch(prototxt.with_inputs(source, experiment.facts), weights)
     whole = len(feed.images)
     largest, scale, right = 0.0, 0.0, np.zeros(2, int)
     for k in range(-(-whole // feed.batch)):
         images, labels = feed.make(k)
         images, labels = images[: whole - k * feed.batch], labels[: whole - k * feed.batch]
+        theirs, mine = trained(images), run(images)
+        largest, scale = max(largest, float(np.abs(theirs - mine).max())), max(scale, float(np.abs(theirs).max()))
+        right += [int((logits.argmax(1) == labels).sum()) for logits in (theirs, mine)]
+    return Checked(reference, whole, largest / scale, *(100 * right / whole).tolist())
+
+
+def _in_caffe(network, weights):
+    """Images to logits of a deploy network in Caffe."""
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(prototxt.text(network, []))
+        file.flush()
+        net = caffe.Net(file.name, str(weights), caffe.TEST)
+
+    def run(images):
         net.blobs["data"].reshape(*images.shape)
         net.blobs["data"].data[...] = images
         net.forward()
-        theirs, mine = net.blobs["fc"].data, run(images)
-        largest, scale = max(largest, float(np.abs(theirs - mine).max())), max(scale, float(np.abs(theirs).max()))
-        right += [int((logits.argmax(1) == labels).sum()) for logits in (theirs, mine)]
-    return Checked(whole, largest / scale, *(100 * right / whole).tolist())
+        return net.blobs["fc"].data
+
+    return run
+
+
+def _in_torch(network, weights):
+    """Images to logits of a network with Input layers in the torch engine."""
+    net = Net(network, caffe_pb2.TEST, random_seed=0)
+    net.copy_from(weights)
+
+    def run(images):
+        net.inputs |= {"data": torch.from_numpy(images), "label": torch.zeros(len(images))}
+        net.forward()
+        return net.tensors["fc"].numpy()
+
+    return run

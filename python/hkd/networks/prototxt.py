@@ -8,7 +8,7 @@ from google.protobuf import text_format
 
 from hkd.base.files import naming
 
-TRAIN = caffe_pb2.TRAIN
+TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 
 
 def text(network, header):
@@ -53,9 +53,3 @@ def with_inputs(network, facts, shares=1):
             made = bare.layer.add(name=top, type="Input", top=[top], include=layer.include)
             made.input_param.shape.add(dim=shape)
     return bare
-
-
-def parameter_shapes(network, facts):
-    """{layer name: [shape of each parameter blob]} of a network, without opening its LMDBs: Caffe itself builds it."""
-    net = built(network, facts, caffe.TEST)
-    return {name: [tuple(blob.data.shape) for blob in blobs] for name, blobs in net.params.items()}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hkd.base.cli import ROOT, UserError
+from hkd.base.python import module
 from hkd.engines import choice
 from hkd.engines.devices import Device
 from hkd.networks import prototxt, solvers
@@ -54,7 +55,7 @@ def _measured(stage, engine, precision, jobs):
     environment = choice.environment(engine, 1) | {"PYTHONPATH": str(ROOT / "python"), "GLOG_minloglevel": "2"}
     started = [
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "hkd.results.speed", asked], env=environment, stdout=subprocess.PIPE,
+            [*module("hkd.results.speed"), asked], env=environment, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
         )
         for _ in range(jobs)

@@ -5,7 +5,7 @@ import math
 import os
 import re
 import shlex
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Settings:
     them, with spaces; runs, data, out: folders, absolute unless Snakemake runs in the checkout and may write there."""
 
     scale: float = 1.0
-    engine: str = "caffe"
+    engine: str = field(default_factory=lambda: choice.default()[0])
     precision: str = "fp32"
     nets: int = NETS
     experiments: tuple[str, ...] = ()

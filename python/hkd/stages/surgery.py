@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
-from hkd.networks import losses, prototxt, resnet
+from hkd.networks import losses, resnet
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,12 @@ class Report:
         return f"{len(self.copied)} layers copied, {len(self.dropped)} dropped, {len(self.fresh)} left to their fillers"
 
 
-def transplant(network, facts, sources, fresh):
+def transplant(network, wanted, sources, fresh):
     """(NetParameter with the copied layers, Report) for `network`.
 
-    fresh: prefixes of the layer names that are to be left to their fillers. Raises UserError, naming the layer, for a
+    wanted: {layer name: [shape of each parameter blob]} of the network. fresh: prefixes of the layer names that are to be left to their fillers. Raises UserError, naming the layer, for a
     missing weight, a layer from two sources, a shape that differs, or a layer that nobody declared.
     """
-    wanted = prototxt.parameter_shapes(network, facts)
     init = caffe_pb2.NetParameter(name=network.name)
     report = Report()
     for source in sources:

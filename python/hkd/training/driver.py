@@ -15,6 +15,7 @@ from hkd.base import signals
 from hkd.base.cli import IMAGE, PACKAGE_FOLDER, ROOT, UserError, default_folder, fail, require_writable
 from hkd.base.files import shown
 from hkd.base.locks import is_locked, only_one, rename_locked
+from hkd.base.python import GROUP_OF_ITS_OWN, SAFE_PATH, module
 from hkd.engines import choice, memory, parallel
 from hkd.networks import prototxt
 from hkd.paper import contents, datasets, experiments
@@ -116,7 +117,7 @@ def without_us(folder, network):
         words = [shown(caffe) if caffe.exists() else "caffe", "train", "-solver", solver, "-weights", weights]
         return there + shlex.join(words)
     script = f"import caffe; s = caffe.get_solver({solver!r}); s.net.copy_from({weights!r}); s.solve()"
-    python = shlex.join([shown(sys.executable), "-P", "-c", script])
+    python = shlex.join([shown(sys.executable), *SAFE_PATH, "-c", script])
     return f"{there}PYTHONPATH={shlex.quote(shown(PACKAGE_FOLDER))} {python}"
 
 
@@ -186,7 +187,7 @@ def build_data(stage, folder):
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
     tool += ["--index"] if stage.declared.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)
-    done = subprocess.run([sys.executable, "-P", *tool], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, *SAFE_PATH, *tool], stderr=subprocess.PIPE, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["make_lmdb.py failed"])[-1].removeprefix("error: ")
         remedy = (
@@ -230,11 +231,11 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
     # stop` do, and are passed on once; the child takes a second signal as an order to leave at once.
     children = [
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "hkd.training.job"],
+            module("hkd.training.job"),
             stdin=subprocess.PIPE,
             text=True,
             env=environment,
-            process_group=0,
+            **GROUP_OF_ITS_OWN,
         )
         for _ in jobs
     ]

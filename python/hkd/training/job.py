@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from hkd.base.cli import ROOT, UserError, run
 from hkd.base.files import naming, sha256, shown, write_whole
 from hkd.base.locks import only_one
-from hkd.engines import devices, parallel
+from hkd.engines import choice, devices, parallel
 from hkd.paper import contents, datasets, experiments
 from hkd.stages import records, surgery
 from hkd.stages.snapshots import Snapshots
@@ -147,7 +147,8 @@ def prepare(stage, folder, job, manifest):
         return digest, parents, False
     sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.how.runs))
     network = stage.network("DATA", manifest.test_images)
-    init, report = surgery.transplant(network, stage.experiment.facts, sources, fresh)
+    wanted = choice.parameter_shapes(job.how.engine, network, stage.experiment.facts)
+    init, report = surgery.transplant(network, wanted, sources, fresh)
     records.prepare_note(folder, stage, digest, files=())
     for name, text in files.items():
         write_whole(folder / name, text)
@@ -181,8 +182,9 @@ def _die_with(parent):
     """The kernel kills this process when the driver dies, however it dies: no orphan goes on holding the lock."""
     import ctypes
 
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":  # other systems have no such order
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we could ask for that
         os._exit(128 + signal.SIGKILL)
 
