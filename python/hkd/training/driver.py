@@ -20,6 +20,7 @@ from hkd.networks import prototxt
 from hkd.paper import contents, datasets, experiments
 from hkd.paper.settings import setting_text
 from hkd.stages import committed, records, snapshots
+from hkd.stages.given.teacher import Given
 from hkd.stages.stage import lineage
 from hkd.training import beside
 from hkd.training.job import How, Job
@@ -41,6 +42,7 @@ class Options:
     wait: bool = False  # for a stage that another process is training
     teacher_data: Path | None = None  # like data, where the teacher was trained on another data set
     memo: bool = True  # whether a teacher's answers are kept, where they may be
+    given: Given | None = None  # the weights of a teacher from elsewhere
 
     @property
     def label(self):
@@ -60,6 +62,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     manifests = {name: datasets.read_manifest(folder, datasets.dataset(name)) for name, folder in folders.items()}
     for needed in lineage(stage):  # what cannot be is said before any is trained
         needed.files("STAGE", "DATA", needed.experiment.facts.test_images)
+    require_given(stage, options, manifests)
     print_plan(stage, options, folders, manifests)
     beside.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
@@ -94,16 +97,45 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
         if state.status == "changed":
             set_aside(needed.folder(options.runs), made_from, options.wait)
         last = needed == stage
-        print(f"{needed.name}: {needed.iterations:,} iterations", flush=True)
+        what = "given, to be tested" if needed.given else f"{needed.iterations:,} iterations"
+        print(f"{needed.name}: {what}", flush=True)
         code = spawn(needed, options, folders[needed.experiment.dataset], made_from, prepare_only and last)
         if code:
             return code
+        if needed.given:
+            warn_of_chance(needed, records.read_record(needed.folder(options.runs)))
     where = stage.folder(options.runs)
     if prepare_only:
         print(f"ready: {without_us(shown(where), stage.network('DATA', 1))}")
     else:
         print_result(stage, records.read_record(where), where)
     return 0
+
+
+def require_given(stage, options, manifests):
+    """Raises UserError where the weights of a teacher from elsewhere are neither given nor there from an earlier time."""
+    for needed in lineage(stage):
+        if not needed.given or options.given:
+            continue
+        folder = needed.folder(options.runs)
+        if records.state(folder, digest(needed, options, manifests)).status != "finished":
+            raise UserError(
+                f"{shown(folder)}: the weights {needed.given} are not there: give their file with --teacher-weights FILE{_elsewhere(folder)}"
+            )
+
+
+def warn_of_chance(stage, record):
+    """A note on stderr where given weights are hardly better than chance: nothing in a file says what its input was."""
+    chance = 100 / stage.experiment.facts.classes
+    if record and record["Pc"]["last"] < 2 * chance:
+        said = f"Pc {record['Pc']['last']:.2f} % of the given weights is hardly more than chance, {chance:g} %"
+        print(f"note: {said}: are --mean, --std, --pixels, --channels and --padding those of their training?", file=sys.stderr)
+
+
+def _elsewhere(folder):
+    """What a line says of the same weights under other settings beside a stage's folder."""
+    others = sorted(folder.parent.glob(f"{folder.name.partition('+')[0]}+*{folder.name.rpartition('+')[2]}"))
+    return f"; there is {others[0].name}: give its settings with --set" if others else ""
 
 
 def without_us(folder, network):
@@ -217,7 +249,7 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
         wait=options.wait,
         prepare_only=prepare_only,
     )
-    job = Job(stage, how, os.getpid(), made_from)
+    job = Job(stage, how, os.getpid(), made_from, given=options.given if stage.given else None)
     # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
     path = {"PYTHONPATH": str(PACKAGE_FOLDER), "PYTHONSAFEPATH": "1"}
     environment = choice.environment(options.engine, options.device.threads) | path
@@ -314,6 +346,7 @@ def print_plan(stage, options, folders, manifests):
         words = {
             "new": "to train",
             "begun": f"to go on at {state.iteration:,}",
+            **({"new": "given, to be tested", "begun": "given, to be tested"} if needed.given else {}),
             "finished": "finished, used again",
             "changed": "changed since: to train again",
         }[state.status]

@@ -1,11 +1,13 @@
 """The arguments of a command that takes a file of weights, which say what the file does not."""
 
 import math
+from dataclasses import replace
 
 from hkd.base.cli import UserError
+from hkd.paper.settings import OF_DATA_SET, TRAINED, setting_text
 from hkd.stages.given.normalised import LARGEST, ORDERS, Input
 from hkd.stages.given.pytorch import PADDINGS
-from hkd.stages.given.teacher import EXAMPLE, Given
+from hkd.stages.given.teacher import EXAMPLE, Given, take
 
 OF = ("mean", "std", "pixels", "channels", "padding")
 
@@ -55,6 +57,18 @@ def _numbers(name, text):
     if not all(map(math.isfinite, values)) or len(values) not in (1, 3):
         raise UserError(f"{name} {text}: expected a number for each channel, with commas, {EXAMPLE}")
     return values
+
+
+def taught_by(given, chosen):
+    """The Experiment `chosen` with the teacher of a Given. Raises UserError where the weights do not fit it, or it has others."""
+    settings = take(given, chosen).settings
+    for key, value in settings.items():
+        own = getattr(chosen, key)
+        if own not in (value, TRAINED, (OF_DATA_SET,)):
+            raise UserError(
+                f"--set {setting_text(key, own)}: the weights of {given.path} come to {setting_text(key, value)}: leave --set {key} out"
+            )
+    return replace(chosen, **settings)
 
 
 def stray(options):
