@@ -32,10 +32,22 @@ BESIDE = {records.FINAL: ".caffemodel", "init.txt": ".txt", "record.json": ".jso
 
 def parser():
     p = Parser(description="Make a caffemodel of this project's layers from weights that were trained elsewhere.")
-    p.add_argument("file", metavar="FILE|NAME", help=".caffemodel, .safetensors, .pth, .th, .pt, or a name of results/weights")
-    p.add_argument("--experiment", default=experiments.DEFAULT, help=f"whose teacher it is; default {experiments.DEFAULT}")
-    p.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE", help="for example shortcut=projection")
-    p.add_argument("--out", type=Path, required=True, metavar="NAME.caffemodel", help="where to write; NAME.txt and NAME.json beside")
+    p.add_argument(
+        "file", metavar="FILE|NAME", help=".caffemodel, .safetensors, .pth, .th, .pt, or a name of results/weights"
+    )
+    p.add_argument(
+        "--experiment", default=experiments.DEFAULT, help=f"whose teacher it is; default {experiments.DEFAULT}"
+    )
+    p.add_argument(
+        "--set", action="append", default=[], metavar="SETTING=VALUE", help="for example shortcut=projection"
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="NAME.caffemodel",
+        help="where to write; NAME.txt and NAME.json beside",
+    )
     p.add_argument("--data", type=Path, help="folder of the teacher's LMDBs; default NAME in $HKD_DATA, else in data")
     p.add_argument("--engine", default="caffe", choices=choice.ENGINES, help="what tests it; default caffe")
     p.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
@@ -70,7 +82,9 @@ def main():
     for name, suffix in reversed(BESIDE.items()):  # the caffemodel last: with it all is there
         (made / name).replace(out.with_suffix(suffix))
     shutil.rmtree(runs)
-    print(f"{shown(out)}: Pc {record['Pc']['last']:.2f} % on the test set, weights {stage.given}; {out.stem}.txt and {out.stem}.json beside it")
+    print(
+        f"{shown(out)}: Pc {record['Pc']['last']:.2f} % on the test set, weights {stage.given}; {out.stem}.txt and {out.stem}.json beside it"
+    )
     return 0
 
 

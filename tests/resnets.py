@@ -15,7 +15,9 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias)
         self.bn2 = nn.BatchNorm2d(outputs)
         if stride == 2 and shortcut in ("shortcut", "downsample"):
-            setattr(self, shortcut, nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs)))
+            setattr(
+                self, shortcut, nn.Sequential(nn.Conv2d(inputs, outputs, 1, 2, bias=False), nn.BatchNorm2d(outputs))
+            )
 
     def around(self, x):
         if not self.extra:

@@ -16,12 +16,10 @@ from hkd.base.cli import UserError
 from hkd.networks import deploy, plain, prototxt
 from hkd.networks.feed import Feed
 from hkd.paper import experiments
-from hkd.paper.architecture import Architecture
 from hkd.stages import records
 from hkd.stages.given import files, layers
 from hkd.stages.given.normalised import Input
 from hkd.stages.given.teacher import Given, take
-from hkd.stages.stage import lineage, planned
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("no PyTorch: make torch", allow_module_level=True)
@@ -293,7 +291,17 @@ class TestTables:
         group, _ = taught
         change = next(n for n in names(group, "-kd-") if "teacher_weights" in n).split("+")[1:]
         words = [word for one in change for word in ("--set", one)]
-        done = command("python/make_tables.py", "--experiment", PAIR, "--runs", group.parents[1], "--out", tmp_path, *words, check=0)
+        done = command(
+            "python/make_tables.py",
+            "--experiment",
+            PAIR,
+            "--runs",
+            group.parents[1],
+            "--out",
+            tmp_path,
+            *words,
+            check=0,
+        )
         rows = [line for line in done.stdout.splitlines() if line.startswith(("| teacher", "| KD without"))]
         assert len(rows) == 2 and all("teacher from elsewhere: theirs.safetensors" in row for row in rows)
         assert "not trained here" in done.stdout
@@ -335,7 +343,9 @@ class TestTheRealOne:
     @pytest.mark.parametrize("engine", ["caffe", "torch"])
     def test_its_published_accuracy_to_the_image_and_a_student(self, engine, cifar10, tmp_path):
         words = ("--data", cifar10, "--runs", tmp_path, "--scale", "0.00002", "--engine", engine)
-        done = command(RUN, *words, "--stage", "hint", "--step", "1", "--teacher-weights", FOREIGN, *NORMALISED, check=0)
+        done = command(
+            RUN, *words, "--stage", "hint", "--step", "1", "--teacher-weights", FOREIGN, *NORMALISED, check=0
+        )
         (teacher,) = tmp_path.glob("*/*/*-teacher+*/record.json")
         record = records.read_record(teacher.parent)
         assert record["official_data"] and round(record["Pc"]["last"] * 100) == 9255, done.stdout

@@ -67,7 +67,9 @@ class Experiment:
 
     augment: bool = setting(True, everywhere=True)  # False: training images neither cropped at random nor mirrored
     mirror: bool = setting(False, everywhere=True)
-    input_mean: tuple = setting((OF_DATA_SET,), everywhere=True)  # of each channel, in pixel values; else the data set's
+    input_mean: tuple = setting(
+        (OF_DATA_SET,), everywhere=True
+    )  # of each channel, in pixel values; else the data set's
     teacher_weights: str = setting(TRAINED, everywhere=True)  # of a teacher from elsewhere: the head of their digest
     shortcut: str = setting("A", choices=("A", "projection"), everywhere=True)
     bn_fraction: float = setting(0.999, above=0, everywhere=True)

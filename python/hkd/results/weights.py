@@ -39,7 +39,9 @@ def found(name, folder=FOLDER):
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise UserError(f"--teacher-weights {name}: {shown(folder)} has it of several data sets: say which, as {fitting[0].parent.name}/{name}")
+        raise UserError(
+            f"--teacher-weights {name}: {shown(folder)} has it of several data sets: say which, as {fitting[0].parent.name}/{name}"
+        )
     short = {whole.partition("/")[2]: whole for whole in names}
     raise did_you_mean(wanted, [*short, *names], f"file, or name of {shown(folder)}")
 

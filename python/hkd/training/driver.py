@@ -129,7 +129,10 @@ def warn_of_chance(stage, record):
     chance = 100 / stage.experiment.facts.classes
     if record and record["Pc"]["last"] < 2 * chance:
         said = f"Pc {record['Pc']['last']:.2f} % of the given weights is hardly more than chance, {chance:g} %"
-        print(f"note: {said}: are --mean, --std, --pixels, --channels and --padding those of their training?", file=sys.stderr)
+        print(
+            f"note: {said}: are --mean, --std, --pixels, --channels and --padding those of their training?",
+            file=sys.stderr,
+        )
 
 
 def _elsewhere(folder):

@@ -198,7 +198,7 @@ class Training:
     def _test_if_due(self):
         done = self.solver.iter
         last = done == self.stage.iterations
-        if not last and (done == 0 or done % self.parameter.test_interval) or self.tested == done:
+        if (not last and (done == 0 or done % self.parameter.test_interval)) or self.tested == done:
             return
         result = self.test()
         if result is None:

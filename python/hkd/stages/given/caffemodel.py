@@ -50,7 +50,9 @@ def _array(path, name, blob):
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
     values = np.array(blob.data or blob.double_data, np.float32)
     if values.size != np.prod(shape, dtype=np.int64):
-        raise UserError(f"{shown(path)}: layer {name} has {values.size} values of {'x'.join(map(str, shape))}: it is torn")
+        raise UserError(
+            f"{shown(path)}: layer {name} has {values.size} values of {'x'.join(map(str, shape))}: it is torn"
+        )
     return values.reshape(shape)
 
 

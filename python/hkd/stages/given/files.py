@@ -1,6 +1,8 @@
 """Files of weights as named arrays. Nothing in a file is run: no pickle beyond what PyTorch's weights_only admits."""
 
 import importlib.util
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ def check(path):
     """Raises UserError for a path that is no file of a kind that can be read."""
     if not path.is_file():
         raise UserError(f"{shown(path)} is {'no file' if path.exists() else 'not there'}: name a file of weights")
+    path.open("rb").close()  # a file that may not be read is an error of its own
     if path.suffix not in SUFFIXES:
         raise UserError(f"{shown(path)}: expected a name that ends in {', '.join(SUFFIXES)}; {CONVERT}")
 
@@ -69,19 +72,19 @@ def _state_dict(path):
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol, which nobody chose
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each form of damage has its own kind
         said = str(error).strip().splitlines() or [type(error).__name__]
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if re.search(r"Unsupported (global|class)", str(error)):
             raise UserError(f"{shown(path)} holds objects besides tensors, which are not loaded: {CONVERT}") from None
         raise UserError(f"{shown(path)} is no file of torch.save, or a torn one ({said[0][:200]}): {CONVERT}") from None
-    inside = next((loaded[key] for key in INSIDE if isinstance(loaded, dict) and isinstance(loaded.get(key), dict)), loaded)
+    inside = next(
+        (loaded[key] for key in INSIDE if isinstance(loaded, dict) and isinstance(loaded.get(key), dict)), loaded
+    )
     if not isinstance(inside, dict) or not inside or not all(isinstance(x, torch.Tensor) for x in inside.values()):
-        raise UserError(
-            f"{shown(path)} is no state dict, and has none under {', '.join(INSIDE)}: {CONVERT}"
-        )
+        raise UserError(f"{shown(path)} is no state dict, and has none under {', '.join(INSIDE)}: {CONVERT}")
     return {str(name): _array(path, name, tensor) for name, tensor in inside.items()}
 
 

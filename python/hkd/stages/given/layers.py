@@ -31,7 +31,9 @@ class Layers:
     def reorder(self, layer, axis, order):
         """Every blob of a layer that has as many channels along `axis` in another order."""
         self.blobs[layer] = [
-            np.ascontiguousarray(blob.take(order, axis)) if blob.ndim > axis and blob.shape[axis] == len(order) else blob
+            np.ascontiguousarray(blob.take(order, axis))
+            if blob.ndim > axis and blob.shape[axis] == len(order)
+            else blob
             for blob in self.blobs[layer]
         ]
         if (order != np.arange(len(order))).any():

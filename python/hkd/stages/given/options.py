@@ -15,7 +15,8 @@ OF = ("mean", "std", "pixels", "channels", "padding")
 def add(parser):
     """Adds them to a Parser, in a group of their own."""
     group = parser.add_argument_group(
-        "what a file of weights from elsewhere does not say", f"of PyTorch's files --mean and --std are needed: {EXAMPLE}"
+        "what a file of weights from elsewhere does not say",
+        f"of PyTorch's files --mean and --std are needed: {EXAMPLE}",
     )
     group.add_argument("--mean", metavar="R,G,B", help="what was subtracted from each channel of its images")
     group.add_argument("--std", metavar="R,G,B", help="what they were divided by then")
@@ -24,7 +25,9 @@ def add(parser):
     )
     group.add_argument("--channels", choices=ORDERS, help="in which order it reads them; default rgb")
     group.add_argument(
-        "--padding", choices=PADDINGS, help=f"where its option A has zeros beside the old channels; default {PADDINGS[0]}"
+        "--padding",
+        choices=PADDINGS,
+        help=f"where its option A has zeros beside the old channels; default {PADDINGS[0]}",
     )
 
 
@@ -42,7 +45,9 @@ def read(options, path):
         if bad is not None:
             more = f", or add --pixels {LARGEST}" if white == 1 and 1 < bad <= LARGEST else ""
             what = "0" if name == "--mean" else "more than 0"
-            raise UserError(f"{name} {getattr(options, name[2:])}: {bad:g}: expected {what} to {white}, the largest pixel{more}")
+            raise UserError(
+                f"{name} {getattr(options, name[2:])}: {bad:g}: expected {what} to {white}, the largest pixel{more}"
+            )
     given = Input(mean, std, white, options.channels or "rgb")
     return Given(str(path), given, options.padding or PADDINGS[0])
 
@@ -75,4 +80,6 @@ def stray(options):
     """Raises UserError where one of them is given and no file of weights is."""
     for name in OF:
         if (value := getattr(options, name)) is not None:
-            raise UserError(f"--{name} {value} is of a file of weights: give --teacher-weights FILE too, or leave it out")
+            raise UserError(
+                f"--{name} {value} is of a file of weights: give --teacher-weights FILE too, or leave it out"
+            )

@@ -69,7 +69,9 @@ def layers(tensors, blocks, projection):
 
     for conv, bn, target in _units(own, blocks, projection):
         weight = take(f"{conv}.weight")
-        gamma, beta, mean, variance = (take(f"{bn}.{part}") for part in ("weight", "bias", "running_mean", "running_var"))
+        gamma, beta, mean, variance = (
+            take(f"{bn}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
+        )
         bias, less = None, ""
         if f"{conv}.bias" in names:
             bias, less = take(f"{conv}.bias"), f", less {conv}.bias"

@@ -1,7 +1,7 @@
 """A file of weights taken for the teacher of an experiment, or refused in one line that names what does not fit."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Given:
     pytorch.PADDINGS). A file of Caffe's says the first itself, and has them as ours."""
 
     path: str
-    input: Input = Input()
+    input: Input = field(default_factory=Input)
     padding: str = pytorch.PADDINGS[0]
 
     def as_json(self):
@@ -119,7 +119,9 @@ def _of_pytorch(path, given, experiment):
     exported = pytorch.dialect(tensors).block.startswith("stack")
     asked = given.input
     if asked.mean is None and not exported:
-        raise UserError(f"{shown(path)} does not say what its input was: add --mean and --std, {EXAMPLE} (of pixels / 255)")
+        raise UserError(
+            f"{shown(path)} does not say what its input was: add --mean and --std, {EXAMPLE} (of pixels / 255)"
+        )
     mapping = "this project's export" if exported else "PyTorch's CIFAR ResNet"
     if given.padding == "two-sided" and not shape.projection:
         if shape.architecture.width % 2:
@@ -148,7 +150,9 @@ def _of_caffe(path, given, experiment):
     prefix = fitting[0] if fitting else next(iter(found))
     _refuse_other(path, shapes[prefix], experiment)
     if given.padding != pytorch.PADDINGS[0]:
-        raise UserError(f"--padding {given.padding} is of PyTorch's files: Caffe's networks say themselves what they add")
+        raise UserError(
+            f"--padding {given.padding} is of PyTorch's files: Caffe's networks say themselves what they add"
+        )
     mapping = f"Caffe's layers{', ' + prefix if prefix else ''}"
     channels = experiment.facts.channels
     return found[prefix], _input_of(path, given.input, *caffemodel.transform(network), channels), mapping
@@ -183,7 +187,9 @@ def _shape(path, modules, first, head, projection):
         )
     for name, weight, ndim in (("conv1", first, 4), ("the fully connected layer", head, 2)):
         if weight is None or weight.ndim != ndim:
-            raise UserError(f"{shown(path)}: {name} is {'missing' if weight is None else _by([weight.shape])}: it is no whole CIFAR ResNet")
+            raise UserError(
+                f"{shown(path)}: {name} is {'missing' if weight is None else _by([weight.shape])}: it is no whole CIFAR ResNet"
+            )
     architecture = Architecture(6 * counts[1] + 2, first.shape[0])
     return Shape(architecture, first.shape[1], head.shape[0], projection)
 
@@ -196,9 +202,13 @@ def _refuse_other(path, shape, experiment):
     facts, asked = experiment.of_teacher.facts, experiment.teacher
     if shape.channels != facts.channels:
         kinds = [f"{count} channel{'s' * (count > 1)}" for count in (shape.channels, facts.channels)]
-        raise UserError(f"{shown(path)} is of images of {kinds[0]}, {facts.title}'s have {kinds[1]}: {_other_data(shape)}")
+        raise UserError(
+            f"{shown(path)} is of images of {kinds[0]}, {facts.title}'s have {kinds[1]}: {_other_data(shape)}"
+        )
     if shape.classes != facts.classes:
-        raise UserError(f"{shown(path)} has {shape.classes} classes, {facts.title} has {facts.classes}: {_other_data(shape)}")
+        raise UserError(
+            f"{shown(path)} has {shape.classes} classes, {facts.title} has {facts.classes}: {_other_data(shape)}"
+        )
     if shape.architecture != asked:
         raise UserError(
             f"{shown(path)} is {_words(shape.architecture)}, the teacher of {experiment.name} {_words(asked)}: "
@@ -236,9 +246,13 @@ def _taken(path, found, own_input, mapping, experiment):
     for layer, blobs in found.blobs.items():
         for number, blob in enumerate(blobs):
             if not np.isfinite(blob).all():
-                raise UserError(f"{shown(path)}: {layer}, blob {number} (from {found.notes[layer]}) has NaN or infinite numbers")
+                raise UserError(
+                    f"{shown(path)}: {layer}, blob {number} (from {found.notes[layer]}) has NaN or infinite numbers"
+                )
         if re.search(r"(^|/|_)bn\d?$", layer) and not (blobs[2][0] and (blobs[1] >= 0).all()):
-            raise UserError(f"{shown(path)}: {layer} has no statistics (from {found.notes[layer]}): give a network that was trained")
+            raise UserError(
+                f"{shown(path)}: {layer} has no statistics (from {found.notes[layer]}): give a network that was trained"
+            )
     own_input.fold(found)
     return Taken(path, found, own_input, mapping)
 
