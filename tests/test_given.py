@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,7 @@ import pytest
 
 from conftest import ROOT, RUN, command, official, one_line
 from hkd.base.cli import UserError
-from hkd.networks import deploy, plain, prototxt
-from hkd.networks.feed import Feed
+from hkd.networks import deploy, feed, plain, prototxt
 from hkd.paper import experiments
 from hkd.stages import records
 from hkd.stages.given import files, layers
@@ -27,6 +27,12 @@ if importlib.util.find_spec("torch") is None:
 import torch
 from safetensors.torch import save_file
 
+from hkd.engines.torch.data import Feed
+from hkd.paper.datasets import read_manifest
+from hkd.training.hint_dynamic.images import MetaImages
+from lmdbs import read_lmdb
+from nets import data_net
+from pages import PAGES, commands
 from resnets import random_resnet
 
 TOOL = "python/import_weights.py"
@@ -46,7 +52,7 @@ def logits(taken, experiment, images, tmp_path):
     """What Caffe's deploy network answers with weights that were taken; images: as its Data layer hands them on."""
     path, weights = tmp_path / "deploy.prototxt", tmp_path / "taken.caffemodel"
     path.write_text(prototxt.text(deploy.network(experiment, experiment.teacher), []))
-    bare = plain.network(experiment, experiment.teacher, Feed("data", 1, 1))
+    bare = plain.network(experiment, experiment.teacher, feed.Feed("data", 1, 1))
     weights.write_bytes(taken.init(bare).SerializeToString())
     net = caffe.Net(str(path), str(weights), caffe.TEST)
     net.blobs["data"].reshape(*images.shape)
@@ -153,7 +159,7 @@ class TestPyTorch:
 def test_the_shapes_that_are_wanted_are_caffes(name, projection):
     e = experiments.experiment(name, ["shortcut=projection"] if projection else [])
     wanted = layers.wanted(e.teacher, e.facts.channels, e.facts.classes, projection)
-    network = plain.network(e, e.teacher, Feed("DATA", 1, 1))
+    network = plain.network(e, e.teacher, feed.Feed("DATA", 1, 1))
     assert wanted == prototxt.parameter_shapes(network, e.facts) and list(wanted)[-1] == "fc"
 
 
@@ -350,3 +356,71 @@ class TestTheRealOne:
         record = records.read_record(teacher.parent)
         assert record["official_data"] and round(record["Pc"]["last"] * 100) == 9255, done.stdout
         assert len(list(tmp_path.glob("*/*/*-hint1+*/record.json"))) == 1
+
+
+OF_THE_PAGE = [line for line in commands(PAGES["python/README.md"]) if "resnet26." in line]
+
+
+class TestThePage:
+    """The commands of the section, as they stand, with a network of 26 layers made here in place of the file that they name."""
+
+    def test_it_has_each_kind(self):
+        assert len([line for line in OF_THE_PAGE if "import_weights.py" in line]) == 1 and len(OF_THE_PAGE) == 3
+
+    def test_they_run(self, colour, tmp_path):
+        saved(random_resnet(depth=26, width=16), tmp_path / "resnet26.safetensors")
+        told = []
+        for line in OF_THE_PAGE:
+            words = shlex.split(line.replace("resnet26.", f"{tmp_path}/resnet26."))[1:]
+            more = ["--data", colour] if "import_weights.py" in line else ["--dry-run", "--runs", tmp_path / "runs"]
+            told.append(command(*words, *more, check=0).stdout)
+        first, last = ([x for x in said.splitlines() if not x.startswith("data:")] for said in (told[0], told[2]))
+        assert first == last and "teacher_weights=" in first[-1] and (tmp_path / "resnet26.caffemodel").exists()
+
+
+@pytest.mark.parametrize("phase", [caffe.TEST, caffe.TRAIN])
+def test_both_engines_see_the_same_images_less_a_mean_a_channel(phase, colour, tmp_path):
+    changes = ["input_mean=125.307,122.961,113.8575", "augment=false"]  # cropped at the centre: nothing is drawn
+    net = data_net(colour, phase, tmp_path, 100, changes)
+    net.forward()
+    layers_of_both = prototxt.parse((tmp_path / "data.prototxt").read_text()).layer
+    layer = next(x for x in layers_of_both if x.type == "Data" and x.include[0].phase == phase)
+    images, labels = Feed(layer, phase, 0).next()
+    np.testing.assert_array_equal(images, net.blobs["data"].data)
+    np.testing.assert_array_equal(labels, net.blobs["label"].data)
+    raw = read_lmdb(colour / ("test_lmdb" if phase == caffe.TEST else "train_lmdb"))[0][:100].astype(np.float32)
+    pad = (raw.shape[2] - 32) // 2
+    raw = raw[:, :, pad : pad + 32, pad : pad + 32]
+    np.testing.assert_array_equal(images, raw - np.array([125.307, 122.961, 113.8575], np.float32)[:, None, None])
+
+
+def test_so_do_the_meta_batches_of_hint_dynamic_kd(colour):
+    facts, means = experiments.named(PAIR).facts, (125.307, 122.961, 113.8575)
+    one, other = (MetaImages(read_manifest(colour, facts), facts, 50, 5, given) for given in (means, (0.0, 0.0, 0.0)))
+    difference = other.batch(20, 1)[0] - one.batch(20, 1)[0]
+    np.testing.assert_allclose(difference.mean(axis=(0, 2, 3)), means, rtol=1e-5)
+
+
+def test_an_export_teaches_and_says_what_it_is_fed(imported, colour, tmp_path):
+    """A teacher from elsewhere goes out again as safetensors, and in again as the same weights."""
+    out, words = tmp_path / "export", ("--experiment", PAIR, "--stage", "teacher", "--data", colour)
+    mean = "input_mean=125.307,122.961,113.8575"
+    command(
+        "python/compare_torch.py",
+        *words,
+        "--weights",
+        imported[0],
+        "--export",
+        "safetensors",
+        "--out",
+        out,
+        "--set",
+        mean,
+        check=0,
+    )
+    assert json.loads((out / "student.json").read_text())["input"].endswith("less 125.307, 122.961, 113.8575")
+    again = take(Given(str(out / "student.safetensors")), experiments.named(PAIR))
+    before = take(Given(str(imported[0])), experiments.named(PAIR))
+    for layer, blobs in before.layers.blobs.items():
+        for one, other in zip(blobs, again.layers.blobs[layer], strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=layer)

@@ -22,7 +22,7 @@ from hkd.paper.settings import setting_text
 from hkd.stages import committed, records, snapshots
 from hkd.stages.given.teacher import Given
 from hkd.stages.stage import lineage
-from hkd.training import beside
+from hkd.training import beside, elsewhere
 from hkd.training.job import How, Job
 
 FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
@@ -103,7 +103,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
         if code:
             return code
         if needed.given:
-            warn_of_chance(needed, records.read_record(needed.folder(options.runs)))
+            elsewhere.warn_of_chance(needed, records.read_record(needed.folder(options.runs)))
     where = stage.folder(options.runs)
     if prepare_only:
         print(f"ready: {without_us(shown(where), stage.network('DATA', 1))}")
@@ -119,26 +119,7 @@ def require_given(stage, options, manifests):
             continue
         folder = needed.folder(options.runs)
         if records.state(folder, digest(needed, options, manifests)).status != "finished":
-            raise UserError(
-                f"{shown(folder)}: the weights {needed.given} are not there: give their file with --teacher-weights FILE{_elsewhere(folder)}"
-            )
-
-
-def warn_of_chance(stage, record):
-    """A note on stderr where given weights are hardly better than chance: nothing in a file says what its input was."""
-    chance = 100 / stage.experiment.facts.classes
-    if record and record["Pc"]["last"] < 2 * chance:
-        said = f"Pc {record['Pc']['last']:.2f} % of the given weights is hardly more than chance, {chance:g} %"
-        print(
-            f"note: {said}: are --mean, --std, --pixels, --channels and --padding those of their training?",
-            file=sys.stderr,
-        )
-
-
-def _elsewhere(folder):
-    """What a line says of the same weights under other settings beside a stage's folder."""
-    others = sorted(folder.parent.glob(f"{folder.name.partition('+')[0]}+*{folder.name.rpartition('+')[2]}"))
-    return f"; there is {others[0].name}: give its settings with --set" if others else ""
+            raise elsewhere.absent(needed, folder)
 
 
 def without_us(folder, network):

@@ -82,9 +82,8 @@ class Training:
     """The loop over iterations: steps, log, tests, snapshots, and the record at the end."""
 
     def __init__(self, stage, folder, job, manifest, digest, parents, stop, origin=None):
-        self.origin = origin  # of weights that are given: there are no iterations then, only the test
         self.stage, self.folder, self.job, self.manifest, self.stop = stage, folder, job, manifest, stop
-        self.digest, self.parents = digest, parents
+        self.digest, self.parents, self.origin = digest, parents, origin
         self.snapshots = Snapshots(folder / "snapshots", digest)
         self.parameter = solvers.parse((folder / "solver.prototxt").read_text())
         self.log_path = folder / records.LOG
@@ -197,8 +196,8 @@ class Training:
 
     def _test_if_due(self):
         done = self.solver.iter
-        last = done == self.stage.iterations
-        if (not last and (done == 0 or done % self.parameter.test_interval)) or self.tested == done:
+        due = done == self.stage.iterations or (done and done % self.parameter.test_interval == 0)
+        if not due or self.tested == done:
             return
         result = self.test()
         if result is None:
