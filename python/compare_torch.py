@@ -21,6 +21,7 @@ from hkd.base.files import sha256, shown, write_whole
 from hkd.engines import choice
 from hkd.engines import torch as torch_engine
 from hkd.paper import contents, datasets, experiments, methods
+from hkd.paper.settings import setting_text
 from hkd.stages import records
 from hkd.stages.stage import planned
 from hkd.training import hint_dynamic
@@ -107,14 +108,18 @@ def take_from_record(options):
                 f"--{name} {asked}: the record beside {shown(options.weights)} says {value}: leave --{name} out"
             )
         setattr(options, name, value)
-    # The one setting that changes a student's layers.
-    shortcut = f"shortcut={record['settings']['shortcut']}"
-    other = next((x for x in options.set if x.startswith("shortcut=") and x != shortcut), None)
-    if other:
-        raise UserError(
-            f"--set {other}: the record beside {shown(options.weights)} says {shortcut}: leave --set {other} out"
-        )
-    options.set.append(shortcut)
+    # What changes a student's layers, and what they are fed.
+    for key in ("shortcut", "input_mean"):
+        if key not in record["settings"]:
+            continue  # an older record
+        value = record["settings"][key]
+        own = setting_text(key, tuple(value) if isinstance(value, list) else value)
+        other = next((x for x in options.set if x.startswith(f"{key}=") and x != own), None)
+        if other:
+            raise UserError(
+                f"--set {other}: the record beside {shown(options.weights)} says {own}: leave --set {other} out"
+            )
+        options.set.append(own)
 
 
 def export_student(options, stage, folder):

@@ -18,7 +18,9 @@ if __name__ == "__main__":
 
 from hkd.engines import choice
 from hkd.paper import experiments, methods
-from hkd.stages.stage import NETS, planned
+from hkd.results import weights
+from hkd.stages.given import options as given_options
+from hkd.stages.stage import NETS, lineage, planned
 from hkd.training import driver
 
 
@@ -52,6 +54,12 @@ def parser():
     )
     p.add_argument("--data", type=Path, help="folder of the LMDBs; default NAME in $HKD_DATA, else in data")
     p.add_argument("--teacher-data", type=Path, help="the same of a teacher that was trained on another data set")
+    p.add_argument(
+        "--teacher-weights",
+        action="append",
+        metavar="FILE|NAME",
+        help="a teacher that was trained elsewhere (.caffemodel, .safetensors, .pth, .th, .pt) or is kept in results/weights",
+    )
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     where.add_argument(
@@ -81,6 +89,7 @@ def parser():
     )
     p.add_argument("--status", action="store_true", help="a table of what is in --runs")
     p.add_argument("--list", action="store_true", help="the experiments")
+    given_options.add(p)
     p.add_argument("-v", "--verbose", action="store_true", help="show Caffe's own log (always kept in caffe.log)")
     return p
 
@@ -115,11 +124,18 @@ def main():
         raise UserError(
             f"--teacher-data {options.teacher_data}: the teacher of {chosen.name} has the student's data, use --data"
         )
+    given = given_weights(options)
+    if given:
+        chosen = given_options.taught_by(given, chosen)
     method = options.method or methods.default_for(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
     nets = NETS if options.net == "all" else (options.net,)
     stages = [planned(chosen, method, options.stage, options.step, net, options.scale, options.seed) for net in nets]
+    if given and not any(needed.given for stage in stages for needed in lineage(stage)):
+        raise UserError(
+            f"--teacher-weights {options.teacher_weights[0]}: {stages[0].name} has no teacher that it could be: leave it out"
+        )
     engine, note = (options.engine, "") if options.engine else choice.default()
     if note:
         print(f"note: {note}", file=sys.stderr)
@@ -142,6 +158,7 @@ def main():
         options.wait,
         options.teacher_data,
         options.memo is not False,
+        given,
     )
     for text in dict.fromkeys(driver.idle_changes(stages)):
         print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)
@@ -150,6 +167,16 @@ def main():
         if code:
             return code
     return 0
+
+
+def given_weights(options):
+    """The Given of --teacher-weights; None without. Raises UserError where it is given twice, and for what goes with it alone."""
+    if not options.teacher_weights:
+        return given_options.stray(options)
+    first, *more = options.teacher_weights
+    if more:
+        raise UserError(f"--teacher-weights {first} and {more[0]}: a run has one teacher: give one of them")
+    return given_options.read(options, weights.found(first))
 
 
 def check_name(option, folder):

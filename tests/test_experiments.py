@@ -156,7 +156,7 @@ OTHER = {
 }  # fmt: skip
 WORDS = {
     "hint_layers": "1.end,2.1,3.end", "guided_layers": "1.end,2.1,3.end", "dynamic_hints": "soft,fsp", "bn_fraction": "0.9",
-    "dynamic_batch": "50", "dynamic_mu": "0.5",
+    "dynamic_batch": "50", "dynamic_mu": "0.5", "input_mean": "125.307,122.961,113.8575", "teacher_weights": "0123456789ab",
 }  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def decides(stage):
     except UserError as refused:
         return str(refused)
     _, fresh = surgery.declared(stage, lambda parent: Path("RUNS"))
-    return files, stage.beside, fresh, stage.random_seed
+    return files, stage.beside, fresh, stage.random_seed, stage.given
 
 
 def check_the_name_changes_with_what_it_is_made_from(name):

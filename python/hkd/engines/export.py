@@ -21,6 +21,7 @@ from hkd.engines.torch.net import Net
 from hkd.networks import deploy, losses, prototxt, resnet
 from hkd.networks import plain as alone
 from hkd.networks.feed import Feed
+from hkd.paper.settings import number_text
 from hkd.stages import surgery
 
 FORMATS = ("safetensors", "onnx")
@@ -87,7 +88,10 @@ def write(form, experiment, architecture, weights, folder, out):
 def _input(experiment):
     facts = experiment.facts
     colours = ", red, green, blue" if facts.channels == 3 else ""
+    means = ", ".join(map(number_text, experiment.channel_means))
     what = f"float32, N x {facts.channels} x {facts.size} x {facts.size}, pixels 0 to 255{colours}"
+    if means:
+        return f"{what}, less {means}"
     return what + (", less mean_test.binaryproto of the data set" if facts.mean else "")
 
 

@@ -27,9 +27,7 @@ def data_layers(n, experiment, feed, label=True, index=False):
     index: also each training image's place in the official order, blob `index`; test images have none, there it is 0.
     """
     facts = experiment.facts
-    means = [
-        {"mean_file": f"{feed.folder}/mean_{phase}.binaryproto"} if facts.mean else {} for phase in ("train", "test")
-    ]
+    means = [_mean(experiment, feed, phase) for phase in ("train", "test")]
     crop = {"crop_size": facts.size} if facts.pad else {}
     mirror = {"mirror": True} if experiment.mirrors else {}
     # A layer that computes as in the TEST phase crops the centre (data_transformer.cpp); which network it is in is `include`'s.
@@ -62,6 +60,14 @@ def data_layers(n, experiment, feed, label=True, index=False):
         n["index/silence"] = L.Silence(n.index_pixel, ntop=0, include={"phase": caffe.TRAIN})
         test.index = L.DummyData(shape={"dim": [feed.test_batch]}, include={"phase": caffe.TEST})
     return list(test.to_proto().layer)
+
+
+def _mean(experiment, feed, phase):
+    """The part of transform_param that subtracts the mean: an image of it, or a number a channel. A padded pixel is 0 after the
+    first; before the second it is 0, black, as in networks that were trained on images padded before they were normalised."""
+    if experiment.channel_means:
+        return {"mean_value": list(experiment.channel_means)}
+    return {"mean_file": f"{feed.folder}/mean_{phase}.binaryproto"} if experiment.facts.mean else {}
 
 
 def both_phases(name, n, test_data):

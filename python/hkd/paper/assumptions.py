@@ -49,6 +49,12 @@ ASSUMPTIONS = (
         "data_tools/make_lmdb.py",
     ),
     Assumption(
+        "What is subtracted where the teacher is from elsewhere (`--teacher-weights`)?",
+        "What its training subtracted, a number a channel, from the student's images too. A padded pixel is black.",
+        "One Data layer serves both networks, and PyTorch's recipes pad before they subtract. Nothing of the papers is like that.",
+        "--set input_mean=125.307,122.961,113.8575",
+    ),
+    Assumption(
         "How many residual modules has a stack?",
         "n for 6n+2 layers: 1, 2, 4 for 8, 14, 26 layers.",
         "The paper's text says 2n modules, its figure 6 and its layer counts n (2n layers).",

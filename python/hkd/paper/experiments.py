@@ -13,7 +13,7 @@ from hkd.base.cli import UserError, did_you_mean
 from hkd.paper import datasets, stated
 from hkd.paper.architecture import ENDS, Architecture, modules
 from hkd.paper.methods import KINDS
-from hkd.paper.settings import HINTS, checked, read, setting
+from hkd.paper.settings import HINTS, OF_DATA_SET, TRAINED, checked, number_text, read, setting
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,10 @@ class Experiment:
 
     augment: bool = setting(True, everywhere=True)  # False: training images neither cropped at random nor mirrored
     mirror: bool = setting(False, everywhere=True)
+    input_mean: tuple = setting(
+        (OF_DATA_SET,), everywhere=True
+    )  # of each channel, in pixel values; else the data set's
+    teacher_weights: str = setting(TRAINED, everywhere=True)  # of a teacher from elsewhere: the head of their digest
     shortcut: str = setting("A", choices=("A", "projection"), everywhere=True)
     bn_fraction: float = setting(0.999, above=0, everywhere=True)
     kd_tau_squared: bool = setting(False)
@@ -98,6 +102,11 @@ class Experiment:
                     f"hint layer {self.hint_layers[i - 1]} and guided layer {self.guided_layers[i - 1]} of pair {i}: maps of "
                     f"different stacks differ in size, choose both in one stack with --set hint_layers and guided_layers"
                 )
+        if self.channel_means and len(self.channel_means) != self.facts.channels:
+            raise UserError(
+                f"--set input_mean={','.join(self.input_mean)}: images of {self.facts.title} have {self.facts.channels} "
+                f"channel{'s' * (self.facts.channels > 1)}: expected a number for each"
+            )
         if self.dynamic_batch > self.dynamic_images:
             raise UserError(
                 f"--set dynamic_batch={self.dynamic_batch}: expected at most dynamic_images, {self.dynamic_images}: "
@@ -125,6 +134,12 @@ class Experiment:
     def dynamic_regressor(self):
         """Whether the feature hint of hint-dynamic KD goes through a regressor."""
         return "feature" in self.dynamic_hints and self.teacher.width != self.student.width
+
+    @property
+    def channel_means(self):
+        """What is subtracted from each channel of an image, in pixel values; () where that is the data set's own: its mean
+        image, or nothing."""
+        return () if self.input_mean == (OF_DATA_SET,) else tuple(map(float, self.input_mean))
 
     @property
     def facts(self):
@@ -401,6 +416,8 @@ def _parsed(default, change):
         value = checked(key, read(key, text, getattr(default, key.partition(".")[2])), known[key])
         return key, value
     value = checked(key, read(key, text, getattr(default, key)), known[key])
+    if key == "input_mean" and value != (OF_DATA_SET,):  # one name for one number
+        value = tuple(number_text(float(part)) for part in value)
     architecture = {"hint_layers": default.teacher, "guided_layers": default.student}.get(key)
     if architecture:  # one name for one layer
         value = tuple(re.sub(rf"\.{architecture.blocks}$", ".end", place) for place in value)

@@ -10,6 +10,9 @@ from hkd.base.cli import UserError
 HINTS = ("soft", "feature", "fsp")
 """The hints that hint-dynamic KD can weigh: softened outputs, maps of the last stack, FSP matrix of the last stack."""
 
+OF_DATA_SET, TRAINED = "dataset", "trained"
+"""What input_mean and teacher_weights are in the papers: the data set's own mean, a teacher that is trained here."""
+
 TAUS = (0.01, 1e4)
 """Temperatures that mean something in float32. Softmax of logits / tau underflows to 0 where two logits are more than 87 tau
 apart, and the softened term has no gradient there: below 0.01 that is nearly every image. Above 1e4 the softened outputs
@@ -63,6 +66,10 @@ def checked(key, value, rule):
         bad = f"{number_text(TAUS[0])} to {number_text(TAUS[1])}: float32 holds no softened outputs of use beyond"
     elif any(isinstance(x, float) and MOST_FLOAT < abs(x) < math.inf for x in numbers):
         bad = f"at most {MOST_FLOAT:g}, the largest number in float32"
+    elif key == "teacher_weights" and value != TRAINED and not re.fullmatch(r"[0-9a-f]{12}", value):
+        bad = f"{TRAINED}, or the 12 digits that --teacher-weights FILE names a file's weights by"
+    elif key == "input_mean" and value != (OF_DATA_SET,) and not all(map(_is_pixel, value)):
+        bad = f"{OF_DATA_SET}, or the mean of each channel, 0 to 255, for example 125.307,122.961,113.8575"
     elif key == "dynamic_u" and value > 1:
         bad = "0 to 1"
     elif key == "dynamic_hints" and (len(value) < 2 or [h for h in HINTS if h in value] != list(value)):
@@ -82,6 +89,11 @@ def checked(key, value, rule):
     if bad:
         raise UserError(f"--set {key}={text_of(value)}: expected {bad}")
     return value
+
+
+def _is_pixel(text):
+    """Whether a text is a number of 0 to 255."""
+    return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,12})?", text)) and float(text) <= 255
 
 
 def text_of(value):

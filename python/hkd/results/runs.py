@@ -6,14 +6,14 @@ folders named; nothing is chosen silently.
 
 import math
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import sha256, shown
 from hkd.engines.choice import LABELS, MANY_GPUS
 from hkd.paper import experiments
-from hkd.paper.settings import checked, number_text, setting_text
+from hkd.paper.settings import TRAINED, checked, number_text, setting_text
 from hkd.stages import records
 from hkd.stages.stage import Stage, group
 
@@ -21,13 +21,15 @@ SET_ASIDE = re.compile(r"\.before-\d+$")
 """The end of a folder's name that the driver set aside when its stage was trained again."""
 
 NOT_OFFICIAL = "not the official images"
+ELSEWHERE = "teacher from elsewhere"
 
 
 @dataclass(frozen=True)
 class Condition:
     """What must be equal for numbers to be averaged or tested against each other. settings: those that differ from the
     experiment's, as --set takes them; images: the sha256 of the data set's pixels; official: whether they, and those that a
-    teacher before was trained on, are the published data set."""
+    teacher before was trained on, are the published data set. origin: of a teacher from elsewhere, its own or before it, what its
+    file is called; the setting teacher_weights tells any two apart."""
 
     scale: float
     seed: int
@@ -35,6 +37,7 @@ class Condition:
     settings: tuple[str, ...]
     images: str
     official: bool
+    origin: str = field(default="", compare=False)
 
     def notes(self, with_scale=True):
         """What a row has to say of itself: how it was made otherwise than the paper's."""
@@ -44,7 +47,8 @@ class Condition:
 
     def marks(self):
         """What may be left out nowhere that its number stands."""
-        return [] if self.official else [NOT_OFFICIAL]
+        elsewhere = [f"{ELSEWHERE}: {self.origin}"] if self.origin else []
+        return [*elsewhere, *([] if self.official else [NOT_OFFICIAL])]
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class Runs:
             official = all(one.get("official_data", True) for one in (record, *parents))
             try:
                 experiments.named(record["experiment"])
-                condition = _condition(record, stage, official)
+                condition = _condition(record, stage, official, _origin(record, parents))
                 trained = experiments.experiment(stage.experiment.name, condition.settings)
             except UserError as error:
                 raise UserError(
@@ -189,7 +193,7 @@ def refuse_mixed(what, one, other):
         "images": "move one of them to another --runs folder",
         "official": "move one of them to another --runs folder",
     }
-    for key in (f.name for f in fields(Condition)):
+    for key in (f.name for f in fields(Condition) if f.compare):
         a, b = getattr(one.condition, key), getattr(other.condition, key)
         if a != b:
             raise UserError(
@@ -203,14 +207,22 @@ def _words(value):
     return number_text(value) if isinstance(value, float) else str(value)[:12]
 
 
-def _condition(record, stage, official):
+def _origin(record, parents):
+    """What the file of a teacher from elsewhere is called, or its weights where its record is not here; '' of one trained here."""
+    found = [one["origin"]["file"] for one in (record, *parents) if one.get("origin")]
+    return next(iter(found), record["settings"].get("teacher_weights", TRAINED).removeprefix(TRAINED))
+
+
+def _condition(record, stage, official, origin):
     """Only the settings that reach the stage count: a stage may be shared by experiments that differ in others."""
     written = _settings(record, experiments.named(stage.experiment.name))
     schedules = tuple((k, written.pop(k)) for k in experiments.SCHEDULES if k in written)
     trained = experiments.unchecked(experiments.named(stage.experiment.name), schedules=schedules, **written)
     scale, seed = float(record["scale"]), record["seed"]
     settings = _texts(replace(stage, experiment=trained, scale=scale, seed=seed))
-    return Condition(scale, seed, records.engine(record), settings, record["digests"]["pixels"], official)
+    given = any(text.startswith("teacher_weights=") for text in settings)
+    pixels = record["digests"]["pixels"]
+    return Condition(scale, seed, records.engine(record), settings, pixels, official, origin if given else "")
 
 
 def _settings(record, default):

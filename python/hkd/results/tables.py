@@ -8,7 +8,7 @@ from hkd.paper import experiments
 from hkd.paper.settings import number_text
 from hkd.results import ensembles, significance, targets
 from hkd.results.rows import PROPOSED, TITLES, Row
-from hkd.results.runs import Run
+from hkd.results.runs import ELSEWHERE, Run
 from hkd.results.sheet import DASH, Sheet
 from hkd.results.significance import Paired, p_text
 from hkd.stages import records
@@ -208,7 +208,7 @@ def _ensemble_columns(target, line):
 def foot(target, found):
     """What a reader has to know about the numbers above, a paragraph each."""
     done = [run for line in found for run in line.done]
-    left_out = [f"Left out: {reason}." for reason in target.left_out]
+    left_out = [f"Left out: {reason}." for reason in target.left_out] + elsewhere(found)
     if not done:
         return ["Nothing of it was run.", *left_out]
     best = proposed(found)
@@ -229,6 +229,17 @@ def foot(target, found):
         f"{repeated}: nets with the same weights, since nothing in their training is random; they are one net, and have no p."
     ]
     return [measured, *([tested] if best else []), *(said if repeated else []), *left_out]
+
+
+def elsewhere(found):
+    """A paragraph on each teacher from elsewhere of some Lines."""
+    conditions = [run.condition for line in found for run in line.done]
+    return [
+        f"{ELSEWHERE.capitalize()}, {origin}: its weights were given, not trained here. The paper's numbers are of a teacher that its "
+        f"authors trained."
+        for origin in dict.fromkeys(condition.origin for condition in conditions)
+        if origin
+    ]
 
 
 PAIRS = "Nets are paired by their number; crops and fresh weights are drawn for each stage and net anew."
@@ -342,7 +353,8 @@ def comparison_sheet(experiment, found, words=""):
         ))  # fmt: skip
     heads = ("method", "layers", "iterations", "Pc last (%)", "Pc best (%)", "n", "paper (%)")
     title, length = comparison_title(experiment, found)
-    return Sheet(_titled(title, words) if words else ", ".join(filter(None, (title, length))), heads, tuple(rows))
+    heading = _titled(title, words) if words else ", ".join(filter(None, (title, length)))
+    return Sheet(heading, heads, tuple(rows), tuple(elsewhere(found)))
 
 
 def iterations(line):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from caffe.proto import caffe_pb2
 
-from hkd.base.cli import UserError
+from hkd.base.cli import ROOT, UserError, did_you_mean
 from hkd.base.files import sha256, shown, write_whole
 from hkd.networks import resnet
 from hkd.paper import experiments
@@ -14,7 +14,9 @@ from hkd.results.rows import PROPOSED
 from hkd.results.runs import SET_ASIDE
 from hkd.results.sheet import Sheet, markdown
 from hkd.stages import finals, records
+from hkd.stages.given.files import SUFFIXES
 
+FOLDER, KEPT_AS = ROOT / "results/weights", ".caffemodel"
 HEADS = ("weights", "trained in", "stage", "Pc last (%)", "iterations", "engine", "seed", "record", "sha256")
 ABOUT = (
     "caffemodel files for `prototxt/*/r*-deploy.prototxt`, a student's without its teacher's layers. Pc is that of the whole official test set; a test finds it again with BVLC Caffe, to the image. The images are not ours; the "
@@ -24,12 +26,34 @@ ABOUT = (
 )
 
 
+def found(name, folder=FOLDER):
+    """The path of a file, or of the weights that are kept under that name: mnist/r32-teacher or r32-teacher where that is one file's
+    alone. Raises UserError for neither."""
+    path = Path(name)
+    if path.exists() or path.is_absolute() or (path.suffix in SUFFIXES and path.suffix != KEPT_AS):
+        return path
+    kept = sorted(Path(folder).glob(f"*/*{KEPT_AS}"))
+    names = {str(one.relative_to(folder).with_suffix("")): one for one in kept}
+    wanted = name.removesuffix(KEPT_AS)
+    fitting = [one for whole, one in names.items() if wanted in (whole, whole.partition("/")[2])]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserError(
+            f"--teacher-weights {name}: {shown(folder)} has it of several data sets: say which, as {fitting[0].parent.name}/{name}"
+        )
+    short = {whole.partition("/")[2]: whole for whole in names}
+    raise did_you_mean(wanted, [*short, *names], f"file, or name of {shown(folder)}")
+
+
 def keep(runs, folder):
     """Copies the weights of every finished teacher and proposed student under `runs` that has the paper's own length to
     folder/DATASET/STAGE.caffemodel (STAGE-seed2 of another seed). Raises UserError rather than replace other weights."""
     for path in sorted(Path(runs).glob("*/full-seed*/*/record.json")):
         record = records.read_record(path.parent)
         if SET_ASIDE.search(path.parent.name) or record["Pc"] is None or record["method"] not in (None, PROPOSED):
+            continue
+        if record.get("origin"):  # a teacher of other people, under their license
             continue
         kept = _place(folder, record)
         content = _own_layers(finals.weights((path.parent / records.FINAL).read_bytes(), record["dataset"]))

@@ -1,5 +1,5 @@
 """One stage of an experiment: its name, parents, seeds, files and digest (stage), the committed files, weights from one stage
-into the next (surgery), what survives a kill (snapshots), the last of that in which no folder stands (finals), what is left
+into the next (surgery), or from elsewhere (given), what survives a kill (snapshots), the last of that in which no folder stands (finals), what is left
 behind (records), what a net answers (answers).
 
 It may import base, paper, layers and networks.

@@ -58,6 +58,17 @@ _DIGESTS = {
 _VERSIONS = shapes.record(
     {"hkd-caffe": _or_none(_TEXT), "caffe": shapes.record({}, {"source": _TEXT})}, {"torch": _or_none(_TEXT)}
 )
+_ORIGIN = shapes.record(
+    {
+        "file": {"type": "string", "pattern": r"^[\w.+-]{1,100}\Z"},
+        "sha256": shapes.SHA256,
+        "weights": shapes.SHA256,
+        "mapping": _TEXT,
+        "input": _TEXT,
+    },
+    closed=True,
+)
+"""Where the weights of a teacher come from that was not trained here (given.teacher.Taken)."""
 SHAPE = shapes.record(
     {
         "stage": _STAGE,
@@ -67,7 +78,7 @@ SHAPE = shapes.record(
         "scale": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "seed": _INT,
         "random_seed": _INT,
-        "iterations": {**_INT, "minimum": 1},
+        "iterations": _INT,  # 0 of a teacher from elsewhere
         "Pc": _or_none(shapes.record({"last": _PERCENT, "best": _PERCENT, "best_iteration": _INT})),
         "test_loss": _NUMBER,
         "seconds": {**_NUMBER, "minimum": 0},
@@ -86,6 +97,7 @@ SHAPE = shapes.record(
         "device": _TEXT,
         "hardware": _TEXT,
         "official_data": {"type": "boolean"},
+        "origin": _ORIGIN,
     },
 )
 """What a record is (training.record writes it): every name in it is a folder's at most, never a path."""

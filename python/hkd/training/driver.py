@@ -21,8 +21,9 @@ from hkd.networks import prototxt
 from hkd.paper import contents, datasets, experiments
 from hkd.paper.settings import setting_text
 from hkd.stages import committed, records, snapshots
+from hkd.stages.given.teacher import Given
 from hkd.stages.stage import lineage
-from hkd.training import beside
+from hkd.training import beside, elsewhere
 from hkd.training.job import How, Job
 
 FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
@@ -42,6 +43,7 @@ class Options:
     wait: bool = False  # for a stage that another process is training
     teacher_data: Path | None = None  # like data, where the teacher was trained on another data set
     memo: bool = True  # whether a teacher's answers are kept, where they may be
+    given: Given | None = None  # the weights of a teacher from elsewhere
 
     @property
     def label(self):
@@ -61,6 +63,7 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     manifests = {name: datasets.read_manifest(folder, datasets.dataset(name)) for name, folder in folders.items()}
     for needed in lineage(stage):  # what cannot be is said before any is trained
         needed.files("STAGE", "DATA", needed.experiment.facts.test_images)
+    require_given(stage, options, manifests)
     print_plan(stage, options, folders, manifests)
     beside.check(stage, options.engine, options.device.gpus)
     if options.engine == "caffe" and options.device.gpus:
@@ -95,16 +98,29 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
         if state.status == "changed":
             set_aside(needed.folder(options.runs), made_from, options.wait)
         last = needed == stage
-        print(f"{needed.name}: {needed.iterations:,} iterations", flush=True)
+        what = "given, to be tested" if needed.given else f"{needed.iterations:,} iterations"
+        print(f"{needed.name}: {what}", flush=True)
         code = spawn(needed, options, folders[needed.experiment.dataset], made_from, prepare_only and last)
         if code:
             return code
+        if needed.given:
+            elsewhere.warn_of_chance(needed, records.read_record(needed.folder(options.runs)))
     where = stage.folder(options.runs)
     if prepare_only:
         print(f"ready: {without_us(shown(where), stage.network('DATA', 1))}")
     else:
         print_result(stage, records.read_record(where), where)
     return 0
+
+
+def require_given(stage, options, manifests):
+    """Raises UserError where the weights of a teacher from elsewhere are neither given nor there from an earlier time."""
+    for needed in lineage(stage):
+        if not needed.given or options.given:
+            continue
+        folder = needed.folder(options.runs)
+        if records.state(folder, digest(needed, options, manifests)).status != "finished":
+            raise elsewhere.absent(needed, folder)
 
 
 def without_us(folder, network):
@@ -218,7 +234,7 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
         wait=options.wait,
         prepare_only=prepare_only,
     )
-    job = Job(stage, how, os.getpid(), made_from)
+    job = Job(stage, how, os.getpid(), made_from, given=options.given if stage.given else None)
     # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
     path = {"PYTHONPATH": str(PACKAGE_FOLDER), "PYTHONSAFEPATH": "1"}
     environment = choice.environment(options.engine, options.device.threads) | path
@@ -315,6 +331,7 @@ def print_plan(stage, options, folders, manifests):
         words = {
             "new": "to train",
             "begun": f"to go on at {state.iteration:,}",
+            **({"new": "given, to be tested", "begun": "given, to be tested"} if needed.given else {}),
             "finished": "finished, used again",
             "changed": "changed since: to train again",
         }[state.status]

@@ -25,6 +25,7 @@ from hkd.base.locks import only_one
 from hkd.engines import choice, devices, parallel
 from hkd.paper import contents, datasets, experiments
 from hkd.stages import records, surgery
+from hkd.stages.given.teacher import Given, take
 from hkd.stages.snapshots import Snapshots
 from hkd.stages.stage import Stage
 from hkd.training.loop import Stopped, StopSignal, Training, build_solver, skip_data
@@ -51,7 +52,7 @@ class Job:
     """What the parent asks for: a stage, and how to train it.
 
     parent: its process; digest: Stage.digest by its reckoning, where it has one; rank: of the processes of several GPUs, which
-    find each other by the file `meeting`.
+    find each other by the file `meeting`; given: the weights of a teacher from elsewhere.
     """
 
     stage: Stage
@@ -60,17 +61,20 @@ class Job:
     digest: str | None = None
     rank: int = 0
     meeting: str | None = None
+    given: Given | None = None
 
     def as_json(self):
         experiment = self.stage.experiment
         stage = {**_fields(self.stage), "experiment": experiment.name, "settings": experiments.changed(experiment)}
-        return json.dumps({**_fields(self), "stage": stage, "how": asdict(self.how)})
+        given = self.given and self.given.as_json()
+        return json.dumps({**_fields(self), "stage": stage, "how": asdict(self.how), "given": given})
 
     @classmethod
     def read(cls, text):
         given = json.loads(text)
         stage, how = given.pop("stage"), given.pop("how")
         stage["experiment"] = experiments.restored(stage["experiment"], stage.pop("settings"))
+        given["given"] = given["given"] and Given.from_json(given["given"])
         gpus, threads, why = how.pop("device").values()
         return cls(Stage(**stage), How(**how, device=devices.Device(tuple(gpus), threads, why)), **given)
 
@@ -104,9 +108,10 @@ def main():
             manifest = datasets.read_manifest(job.how.data, stage.experiment.facts)
             contents.verify(manifest, stage.experiment.facts)  # the record is to name what was read
             with _caffe_log(folder / "caffe.log", job.how.verbose):
-                digest, parents, finished = prepare(stage, folder, job, manifest)
+                taken = _given(stage, job)
+                digest, parents, finished = prepare(stage, folder, job, manifest, taken)
                 if not (finished or job.how.prepare_only):
-                    Training(stage, folder, job, manifest, digest, parents, stop).run()
+                    Training(stage, folder, job, manifest, digest, parents, stop, taken and taken.origin).run()
     except Stopped as error:
         return 128 + error.args[0]
     return 0
@@ -126,8 +131,18 @@ def follow(stage, folder, job):
     return 0
 
 
-def prepare(stage, folder, job, manifest):
-    """Writes the stage's three files unless they are there and up to date.
+def _given(stage, job):
+    """given.teacher.Taken of a teacher from elsewhere; None of a stage that is trained."""
+    if not stage.given:
+        return None
+    taken = take(job.given, stage.experiment)
+    if taken.settings["teacher_weights"] != stage.given:
+        raise UserError(f"{shown(taken.path)} was changed while it was read: run the same command again")
+    return taken
+
+
+def prepare(stage, folder, job, manifest, taken=None):
+    """Writes the stage's three files unless they are there and up to date. taken: given.teacher.Taken, of weights that are given.
 
     Returns its digest, the sha256 of its parents' weights by role, and whether it is finished already: another driver
     may have been quicker.
@@ -145,10 +160,14 @@ def prepare(stage, folder, job, manifest):
     files = stage.files(shown(folder), shown(job.how.data), manifest.test_images)
     if found.status == "begun" and all((folder / name).read_text() == text for name, text in files.items()):
         return digest, parents, False
-    sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.how.runs))
-    network = stage.network("DATA", manifest.test_images)
-    wanted = choice.parameter_shapes(job.how.engine, network, stage.experiment.facts)
-    init, report = surgery.transplant(network, wanted, sources, fresh)
+    if taken:
+        report = taken
+        init = taken.init(stage.network(f"data/{stage.experiment.dataset}", manifest.test_images))
+    else:
+        sources, fresh = surgery.declared(stage, lambda parent: parent.folder(job.how.runs))
+        network = stage.network("DATA", manifest.test_images)
+        wanted = choice.parameter_shapes(job.how.engine, network, stage.experiment.facts)
+        init, report = surgery.transplant(network, wanted, sources, fresh)
     records.prepare_note(folder, stage, digest, files=())
     for name, text in files.items():
         write_whole(folder / name, text)

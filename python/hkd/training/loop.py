@@ -81,9 +81,9 @@ def skip_data(solver, leave=lambda: None, last=0):
 class Training:
     """The loop over iterations: steps, log, tests, snapshots, and the record at the end."""
 
-    def __init__(self, stage, folder, job, manifest, digest, parents, stop):
+    def __init__(self, stage, folder, job, manifest, digest, parents, stop, origin=None):
         self.stage, self.folder, self.job, self.manifest, self.stop = stage, folder, job, manifest, stop
-        self.digest, self.parents = digest, parents
+        self.digest, self.parents, self.origin = digest, parents, origin
         self.snapshots = Snapshots(folder / "snapshots", digest)
         self.parameter = solvers.parse((folder / "solver.prototxt").read_text())
         self.log_path = folder / records.LOG
@@ -198,7 +198,8 @@ class Training:
 
     def test_if_due(self):
         done = self.solver.iter
-        if done == 0 or (done % self.parameter.test_interval and done != self.stage.iterations) or self.tested == done:
+        due = done == self.stage.iterations or (done and done % self.parameter.test_interval == 0)
+        if not due or self.tested == done:
             return
         result = self.test()
         if result is None:
@@ -280,6 +281,18 @@ class Training:
 
     def _finish(self):
         """final.caffemodel and final.solverstate, then the record, then the snapshots go."""
+        if self.stage.given:
+            write_whole(self.folder / records.FINAL, (self.folder / "init.caffemodel").read_bytes())
+        else:
+            self._keep_last()
+        asked, kept = self.answered()
+        if asked:
+            self.progress.say(f"teacher: {kept / asked:.1%} of {asked:,} answers were kept ones")
+        self.answers.write(self.folder)
+        records.write_record(self.folder, record_of(self))
+        shutil.rmtree(self.snapshots.folder)
+
+    def _keep_last(self):
         self.snapshot()
         snapshot, _ = self.snapshots.newest(lambda line: None)
         weights = finals.weights((snapshot / WEIGHTS).read_bytes(), self.stage.experiment.dataset)
@@ -287,9 +300,3 @@ class Training:
         write_whole(self.folder / records.FINAL_STATE, finals.state((snapshot / STATE).read_bytes()))
         for name in self.beside.kept:
             write_whole(self.folder / name, (snapshot / name).read_bytes())
-        asked, kept = self.answered()
-        if asked:
-            self.progress.say(f"teacher: {kept / asked:.1%} of {asked:,} answers were kept ones")
-        self.answers.write(self.folder)
-        records.write_record(self.folder, record_of(self))
-        shutil.rmtree(self.snapshots.folder)

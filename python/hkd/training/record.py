@@ -52,6 +52,7 @@ def record_of(training):
             role: {"dataset": parent.experiment.dataset, "stage": parent.name, records.FINAL: training.parents[role]}
             for role, parent in stage.parents.items()
         },
+        **({"origin": training.origin} if training.origin else {}),
         "official_data": training.manifest.official,
         "digests": {
             "stage": training.digest,

@@ -26,14 +26,14 @@ class Feed:
     def __init__(self, layer, phase, random_seed):
         where = f"layer {layer.name}"
         only(layer.data_param, ("source", "batch_size", "backend"), where)
-        only(layer.transform_param, ("mirror", "crop_size", "mean_file"), where)
+        only(layer.transform_param, ("mirror", "crop_size", "mean_file", "mean_value"), where)
         one_of(layer.data_param.backend, (caffe_pb2.DataParameter.LMDB,), where, "backend")
         # A layer may have a phase of its own (net.cpp, Init).
         self.phase, self.seed = layer.phase if layer.HasField("phase") else phase, random_seed
         self.batch = layer.data_param.batch_size
         self.images, self.labels = read_lmdb(layer.data_param.source)
         self.crop, self.mirror = layer.transform_param.crop_size, layer.transform_param.mirror
-        self.mean = _mean(layer.transform_param.mean_file, self.images.shape[1:], where)
+        self.mean = _mean(layer.transform_param, self.images.shape[1:], where)
         self.next_batch = 0
         self._ahead, self._pool = (None, None), ThreadPoolExecutor(1)
 
@@ -129,8 +129,13 @@ def read_lmdb(folder):
         ) from None
 
 
-def _mean(path, shape, where):
-    """The mean image at `path` as float32, C x H x W, or None without one."""
+def _mean(transform, shape, where):
+    """The mean image as float32, C x H x W, or None without one: that of mean_file, or a number a channel."""
+    path, values = transform.mean_file, np.array(transform.mean_value, np.float32)
+    if len(values):
+        if len(values) not in (1, shape[0]) or path:
+            raise UserError(f"{where}: {len(values)} times mean_value, and images of {shape[0]} channels")
+        return np.ascontiguousarray(np.broadcast_to(values[:, None, None], shape))
     if not path:
         return None
     blob = caffe_pb2.BlobProto.FromString(Path(path).read_bytes())

@@ -12,15 +12,19 @@ from hkd.base.files import shown
 
 
 class MetaImages:
-    """`count` training images, drawn by `random_seed` once for the whole run; a batch of them for each iteration."""
+    """`count` training images, drawn by `random_seed` once for the whole run; a batch of them for each iteration.
+    means: Experiment.channel_means."""
 
-    def __init__(self, manifest, facts, count, random_seed):
+    def __init__(self, manifest, facts, count, random_seed, means=()):
         self.seed = random_seed
         chosen = np.sort(np.random.default_rng(random_seed).permutation(manifest.train_images)[:count])
         self.images, self.labels = _read(manifest.folder / "train_lmdb", chosen)
         pad = slice(facts.pad, facts.pad + facts.size)
         self.images = self.images[:, :, pad, pad]
-        self.mean = _mean(manifest.folder / "mean_train.binaryproto")[:, pad, pad] if facts.mean else 0
+        if means:
+            self.mean = np.array(means, np.float32)[:, None, None]
+        else:
+            self.mean = _mean(manifest.folder / "mean_train.binaryproto")[:, pad, pad] if facts.mean else 0
 
     def batch(self, size, iteration):
         """(float32 images, centre crops less the mean, not mirrored; labels) of one meta step, no image twice; drawn

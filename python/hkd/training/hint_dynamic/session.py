@@ -33,7 +33,8 @@ class Session:
         if stage.part.learns_weights:
             network = stage.network("DATA", manifest.test_images)
             self.gradient = MetaGradient(network, net, e, engine)
-            self.meta_images = MetaImages(manifest, e.facts, e.dynamic_images, stage.random_seed)
+            seed = stage.random_seed
+            self.meta_images = MetaImages(manifest, e.facts, e.dynamic_images, seed, e.channel_means)
             shapes = [blob.data.shape for blob in self.layer.network]
             self.optimizer = Optimizer(e.dynamic_optimizer, e.dynamic_lr, e.dynamic_weight_decay, shapes)
         self.keeps_history = stage.part.weights == "learned"
