@@ -138,7 +138,7 @@ for target in jobs.targets:
             results(target),
         params:
             words=jobs.table_words(),
-            target=target,
+            target=jobs.made_of(target),
         shell:
             f"{MAKE} {{params.target}} {{params.words}}"
 

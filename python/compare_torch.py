@@ -20,7 +20,7 @@ if __name__ == "__main__":
 from hkd.base.files import sha256, shown, write_whole
 from hkd.engines import choice
 from hkd.engines import torch as torch_engine
-from hkd.paper import contents, datasets, experiments, methods
+from hkd.paper import contents, datasets, experiment_file, experiments, methods
 from hkd.paper.settings import setting_text
 from hkd.stages import records
 from hkd.stages.stage import planned
@@ -60,7 +60,8 @@ def main():
     if options.export:
         take_from_record(options)
     kind = options.stage or "kd"
-    experiment = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
+    asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
+    experiment = experiments.experiment(asked.experiment, asked.settings)
     stage = planned(experiment, options.method or methods.default_for(kind), kind, options.step)
     facts = stage.experiment.facts  # a teacher's data set may be another one than its student's
     folder = options.data or default_folder("data") / facts.name

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 from hkd.base.files import shown
 from hkd.engines import choice
-from hkd.paper import experiments
+from hkd.paper import experiment_file, experiments
 from hkd.results import weights
 from hkd.stages import records
 from hkd.stages.given import options as given_options
@@ -61,7 +61,8 @@ def main():
     if out.suffix != ".caffemodel":
         raise UserError(f"--out {out}: expected a name that ends in .caffemodel")
     given = given_options.read(options, weights.found(options.file))
-    chosen = experiments.experiment(options.experiment, options.set)
+    asked = experiment_file.named(options.experiment, options.set)
+    chosen = experiments.experiment(asked.experiment, asked.settings)
     taught = given_options.taught_by(given, chosen)
     if out.exists():
         refuse_other(out, taught)

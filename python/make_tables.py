@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from hkd.base import python
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
-from hkd.paper import experiments
+from hkd.paper import experiment_file, experiments
 from hkd.results import claims, collected, cost, figures, report, speed, tables, weights
 from hkd.results import shown as shown_tables
 from hkd.results.runs import Choice, Runs, View
@@ -153,21 +153,24 @@ def _stray(key, value, mode):
 def main():
     options = read_options()
     for name in options.names:
-        if name not in NAMES:
+        if name not in NAMES and not name.endswith(experiment_file.SUFFIX):
             raise did_you_mean(name, NAMES, "table or figure")
     if options.cost:
         return print_cost(options)
     if options.measured:
         return make_measured(options)
     settings = None if options.set is None else tuple(options.set)
-    name = experiments.DEFAULT if options.experiment is None else options.experiment
-    experiments.experiment(name, settings or ())
+    asked = experiment_file.named(
+        options.experiment or _file_among(options.names) or experiments.DEFAULT, settings or ()
+    )
+    experiments.experiment(asked.experiment, asked.settings)
+    settings = asked.settings or settings
     runs = Runs(options.runs, Choice(options.scale, options.seed, options.engine, settings))
     if options.check:
         print(markdown(claims.sheet(claims.check([View(runs)]))))
         return 0
     if options.experiment:
-        return print_comparison(options, runs)
+        return print_comparison(options, asked, runs)
     # Everything is made before anything is written: what is refused leaves the last results as they were.
     files = {}
     for name in options.names or [name for name in NAMES if name not in OF_EXPERIMENTS]:
@@ -179,9 +182,23 @@ def main():
     return 0
 
 
+def _file_among(names):
+    """The experiment file among what is to be made, None without one. Raises UserError for one among others: its settings choose the
+    runs of all."""
+    files = [name for name in names if name.endswith(experiment_file.SUFFIX)]
+    if files and len(names) > 1:
+        raise UserError(
+            f"{files[0]}: an experiment file is made by itself: leave {names[0] if names[0] != files[0] else names[1]} out"
+        )
+    return files[0] if files else None
+
+
 def made(name, runs):
     """{file name: content} of a table, a figure, an experiment's comparison, the claims or the report."""
     views = [View(runs)]
+    if name.endswith(experiment_file.SUFFIX):
+        written = experiment_file.read(name)
+        return collected.compared(written.experiment, views, methods=written.methods, name=written.name)
     if name == "claims":
         return collected.claimed(views)
     if name == "report":
@@ -222,19 +239,19 @@ def renewed(options):
     return found
 
 
-def print_comparison(options, runs):
-    found = tables.comparison(options.experiment, runs)
+def print_comparison(options, asked, runs):
+    found = tables.comparison(asked.experiment, runs, asked.methods)
     if not any(line.done for line in found):
         chosen = "" if options.scale is None else f" at scale {options.scale:g}"
         raise UserError(
             f"no finished stage of {options.experiment}{chosen} in {options.runs}: see python python/run_stage.py --status "
             f"--runs {options.runs}"
         )
-    text = markdown(tables.comparison_sheet(options.experiment, found))
+    text = markdown(tables.comparison_sheet(asked.experiment, found))
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
     table, picture = options.out / "comparison.md", options.out / "accuracy.png"
-    title = "\n".join(filter(None, tables.comparison_title(options.experiment, found)))
+    title = "\n".join(filter(None, tables.comparison_title(asked.experiment, found)))
     write_whole(picture, figures.rendered(figures.accuracy_curves(title, found), "png"))
     write_whole(table, text)
     print(f"table: {shown(table)}   figure: {shown(picture)}")

@@ -17,11 +17,11 @@ if __name__ == "__main__":
     use_project_python()
 
 from hkd.engines import choice
-from hkd.paper import experiments, methods
+from hkd.paper import experiment_file, experiments, methods
 from hkd.results import weights
 from hkd.stages.given import options as given_options
 from hkd.stages.stage import NETS, lineage, planned
-from hkd.training import driver
+from hkd.training import curves, driver, status
 
 
 def parser():
@@ -88,6 +88,10 @@ def parser():
         "--prepare", action="store_true", help="write the stage's three files for a stock `caffe train`, and stop"
     )
     p.add_argument("--status", action="store_true", help="a table of what is in --runs")
+    p.add_argument("--watch", action="store_true", help="of --status: keep the table up to date, until Ctrl-C")
+    p.add_argument(
+        "--log-to", choices=curves.KINDS, help="also write the log's curves, for TensorBoard, beside log.jsonl"
+    )
     p.add_argument("--list", action="store_true", help="the experiments")
     given_options.add(p)
     p.add_argument("-v", "--verbose", action="store_true", help="show Caffe's own log (always kept in caffe.log)")
@@ -109,8 +113,10 @@ def main():
     options = parser().parse_args()
     if options.list:
         return list_experiments()
+    if options.watch and not options.status:
+        raise UserError("--watch is of --status: add that, or leave it out")
     if options.status:
-        return status(options)
+        return show_status(options)
     if not (math.isfinite(options.snapshot_seconds) and options.snapshot_seconds >= 0):
         raise UserError(f"--snapshot-seconds {options.snapshot_seconds}: expected 0 or more")
     for option, folder in (
@@ -119,7 +125,7 @@ def main():
         ("--teacher-data", options.teacher_data),
     ):
         check_name(option, folder)
-    chosen = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
+    chosen = _asked(options)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
             f"--teacher-data {options.teacher_data}: the teacher of {chosen.name} has the student's data, use --data"
@@ -147,6 +153,7 @@ def main():
         print(f"note: {note}", file=sys.stderr)
     choice.check(engine, precision, device)
     choice.check_memo(options.memo, engine, device)
+    curves.require(options.log_to)
     how = driver.Options(
         options.runs,
         options.teacher_data or options.data if options.stage == "teacher" else options.data,
@@ -158,6 +165,7 @@ def main():
         options.wait,
         options.teacher_data,
         options.memo is not False,
+        options.log_to,
         given,
     )
     for text in dict.fromkeys(driver.idle_changes(stages)):
@@ -179,6 +187,12 @@ def given_weights(options):
     return given_options.read(options, weights.found(first))
 
 
+def _asked(options):
+    """The Experiment that --experiment and --set name."""
+    asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
+    return experiments.experiment(asked.experiment, asked.settings)
+
+
 def check_name(option, folder):
     """Raises UserError for a folder that Caffe's files, which are UTF-8, cannot name."""
     try:
@@ -198,27 +212,9 @@ def list_experiments():
     return 0
 
 
-def status(options):
-    from rich.console import Console
-    from rich.table import Table
-
-    dataset = experiments.experiment(options.experiment).dataset if options.experiment else "*"
-    rows = list(driver.status_rows(options.runs, dataset))
-    if not rows:
-        print(f"no stage in {options.runs} yet")
-        return 0
-    table = Table("data set", "scale, seed", "stage", "state", box=None)
-    for heading in ("Pc last", "Pc best", "seconds"):
-        table.add_column(heading, justify="right")
-    for dataset, group, name, state, last, best, seconds, note in rows:
-        if note:
-            print(f"note: {note}", file=sys.stderr)
-        numbers = [f"{n:.2f}" if n is not None else "-" for n in (last, best)]
-        table.add_row(dataset, group, name, state, *numbers, f"{seconds:.0f}" if seconds is not None else "-")
-    console = Console()
-    # Where there is no terminal to fold for, no name may be cut.
-    (console if console.is_terminal else Console(width=160)).print(table)
-    return 0
+def show_status(options):
+    dataset = _asked(options).dataset if options.experiment else "*"
+    return (status.watch if options.watch else status.show)(options.runs, dataset)
 
 
 if __name__ == "__main__":

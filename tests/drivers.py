@@ -35,10 +35,10 @@ def begin(script, *arguments, before=(), **options):
     )
 
 
-def begin_stage(data, runs, scale=KILL_SCALE, **options):
+def begin_stage(data, runs, scale=KILL_SCALE, more=(), **options):
     """The process of a stage that is long enough to be stopped in; see stage_to_stop."""
     where = ("--data", data, "--runs", runs, "--scale", scale)
-    return begin(RUN, "--experiment", EXPERIMENT, *where, *KILL, **options)
+    return begin(RUN, "--experiment", EXPERIMENT, *where, *KILL, *more, **options)
 
 
 def stage_to_stop(runs, scale=KILL_SCALE):

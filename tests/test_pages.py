@@ -12,7 +12,8 @@ from conftest import ROOT, command, snakemake
 from pages import PAGES, commands, marked
 
 TOP = ("python", "data_tools", "docker", "results", "tests", "prototxt", "solvers", "profiles")
-COMMANDS = list(dict.fromkeys(line for text in PAGES.values() for line in commands(text)))
+COMMANDS = list(dict.fromkeys(line for text in PAGES.values() for line in commands(text) if "mine.toml" not in line))
+"""Those with mine.toml are run by test_experiment_file.py."""
 
 
 def needs_torch(words):

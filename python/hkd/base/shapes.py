@@ -29,9 +29,15 @@ def parse(text, shape):
         raise ValueError("nested too deep") from None
     except ValueError as error:
         raise ValueError(f"no JSON: {error}") from None
+    check(content, shape)
+    return content
+
+
+def check(content, shape):
+    """Raises ValueError, in a few words, for content of another shape than the given one."""
     error = best_match(Draft202012Validator(shape).iter_errors(content))
     if error is None:
-        return content
+        return
     where = ".".join(map(str, error.absolute_path))
     said = error.message if len(error.message) <= 100 else f"not of the expected {error.validator}"
     raise ValueError(f"{where}: {said}" if where else said)

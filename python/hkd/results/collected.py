@@ -141,8 +141,8 @@ def _of_target(target, views):
     return [tables.sheet(target, same, view.words) for view, same in found]
 
 
-def _of_experiment(experiment, views):
-    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs))
+def _of_experiment(experiment, views, methods=()):
+    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs, methods))
     return [tables.comparison_sheet(experiment, same, view.words) for view, same in found]
 
 
@@ -160,11 +160,13 @@ def rendered(target, views, pictures=("svg", "png"), with_ensembles=True):
     return {f"{target.name}.md": markdown(*_of_target(target, views)), f"{target.name}.csv": as_csv(*numbers)}
 
 
-def compared(experiment, views, with_ensembles=True):
-    """{file name: content} of the methods of an experiment side by side."""
-    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs))
-    numbers = [tables.numbers(experiment, "Pc", same, with_ensembles) for _, same in found]
-    return {f"{experiment}.md": markdown(*_of_experiment(experiment, views)), f"{experiment}.csv": as_csv(*numbers)}
+def compared(experiment, views, with_ensembles=True, methods=(), name=None):
+    """{file name: content} of the methods of an experiment side by side, of all or of `methods`; name: of the files, where they are not
+    the experiment's."""
+    name = name or experiment
+    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs, methods))
+    numbers = [tables.numbers(name, "Pc", same, with_ensembles) for _, same in found]
+    return {f"{name}.md": markdown(*_of_experiment(experiment, views, methods)), f"{name}.csv": as_csv(*numbers)}
 
 
 def claimed(views):

@@ -316,14 +316,17 @@ def mean_sd(values, digits=2):
 # --- the methods of one experiment side by side -------------------------------------------------------------------------------
 
 
-def comparison(experiment, runs):
-    """The Lines of every method of one experiment, by name; the seldom ones only where they were run."""
+def comparison(experiment, runs, methods=()):
+    """The Lines of every method of one experiment, by name; the seldom ones only where they were run. methods: of these, the teacher and
+    the student alone."""
     found = []
     for method, title in TITLES.items():
+        if methods and method not in ("", "baseline", *methods):
+            continue
         reported = targets.reported_pc(experiment, method)
         row = Row(title, experiment, method, (), reported)
         line = Line(row, tuple(runs.cell(title, row.stages(NETS))), "Pc")
-        if line.done or (method in ALWAYS and not targets.why_not(experiment, method)):
+        if line.done or method in methods or (method in ALWAYS and not targets.why_not(experiment, method)):
             found.append(line)
     return found
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from hkd.base.cli import ROOT, UserError, default_folder, did_you_mean
 from hkd.base.files import shown
 from hkd.engines import choice
-from hkd.paper import experiments, methods
+from hkd.paper import experiment_file, experiments, methods
+from hkd.paper.experiment_file import SUFFIX, ExperimentFile
 from hkd.paper.settings import number_text
 from hkd.results import targets
 from hkd.results.rows import Row
@@ -41,6 +42,8 @@ class Settings:
     experiments: tuple[str, ...] = ()
     seed: int = 1
     set: tuple[str, ...] = ()
+    file: ExperimentFile | None = None  # what the one TOML file says that `experiments` may name instead
+    path: str = ""  # of that file
     runs: str = shown(default_folder("runs"))
     data: str = shown(default_folder("data"))
     out: str = shown(default_folder("results"))
@@ -52,17 +55,31 @@ class Settings:
 
 def settings(config):
     """Settings from Snakemake's config. Raises UserError for an unknown key and a value of the wrong kind."""
-    known = [f.name for f in fields(Settings)]
+    known = [f.name for f in fields(Settings) if f.name not in ("file", "path")]
     for key in config:
         if key not in known:
             raise did_you_mean(key, known, "config key")
     read = Settings(**{key: _read(key, value) for key, value in config.items() if key not in FOLDERS})
     read = replace(read, **{key: _folder(key, config) for key in FOLDERS})
+    read = _with_file(read)
     for name in read.experiments or (experiments.DEFAULT,):
         experiments.experiment(name, read.set)
     if read.precision != "fp32" and read.engine == "caffe":
         raise UserError(f"config precision={read.precision}: Caffe computes in fp32 only, use engine=torch")
     return read
+
+
+def _with_file(read):
+    """Settings with what the TOML file says that their `experiments` names."""
+    files = [name for name in read.experiments if name.endswith(SUFFIX)]
+    if not files:
+        return read
+    if len(read.experiments) > 1:
+        raise UserError(f"config experiments={','.join(read.experiments)}: {files[0]} is run by itself: name it alone")
+    found = experiment_file.named(files[0], read.set)
+    return replace(
+        read, experiments=(found.experiment,), set=found.settings, file=found, path=str(Path(files[0]).absolute())
+    )
 
 
 def _folder(key, config):
@@ -111,6 +128,10 @@ class Workflow:
         name, with every method that the paper reports of it."""
         s = self.settings
         found = {}
+        if s.file:
+            rows = (Row("", s.file.experiment, m) for m in ("", "baseline", *s.file.methods))
+            found[s.file.name] = self._last_stages(rows)
+            return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
         for name, target in targets.TARGETS.items():
             rows = tuple(row for row in target.rows if s.chosen(row) and self._trainable(row))
             if rows:
@@ -118,9 +139,7 @@ class Workflow:
         for name in s.experiments or experiments.EXPERIMENTS:
             e = experiments.named(name)
             rows = (Row("", name, m) for m in ("", "baseline", *e.methods))
-            found[name] = [
-                stage for row in filter(self._trainable, rows) for stage in row.stages(s.nets, s.scale, s.seed)
-            ]
+            found[name] = self._last_stages(rows)
             weights = f"{name}-weights"
             learned = (
                 [row for row in targets.WEIGHTS[weights].rows if row.method in e.methods]
@@ -130,6 +149,10 @@ class Workflow:
             if learned:
                 found[weights] = [x for row in learned for x in row.stages(s.nets, s.scale, s.seed)]
         return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
+
+    def _last_stages(self, rows):
+        s = self.settings
+        return [stage for row in filter(self._trainable, rows) for stage in row.stages(s.nets, s.scale, s.seed)]
 
     def _trainable(self, row):
         """Whether the engine has all that a rows.Row needs; one that it has not stays a row of dashes."""
@@ -214,6 +237,11 @@ class Workflow:
         files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
         text = repr(sorted(files.items())) + (repr(stage.beside) if stage.beside else "")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def made_of(self, target):
+        """What make_tables.py makes a target of: its name, or the path of its file, quoted for a shell."""
+        s = self.settings
+        return shlex.quote(s.path) if s.file and target == s.file.name else target
 
     def table_words(self):
         """The arguments of make_tables.py that choose these runs and no others."""

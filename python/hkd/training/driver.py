@@ -43,6 +43,7 @@ class Options:
     wait: bool = False  # for a stage that another process is training
     teacher_data: Path | None = None  # like data, where the teacher was trained on another data set
     memo: bool = True  # whether a teacher's answers are kept, where they may be
+    log_to: str | None = None  # of curves.KINDS
     given: Given | None = None  # the weights of a teacher from elsewhere
 
     @property
@@ -233,6 +234,7 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
         memo=options.memo,
         wait=options.wait,
         prepare_only=prepare_only,
+        log_to=options.log_to,
     )
     job = Job(stage, how, os.getpid(), made_from, given=options.given if stage.given else None)
     # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
@@ -350,29 +352,3 @@ def print_result(stage, record, folder):
         else f"test loss {record['test_loss']:.4g}"
     )
     print(f"{stage.name}: {reached}, {record['seconds']:.0f} s; {shown(folder)}/record.json")
-
-
-def status_rows(runs, dataset):
-    """One row a stage found under runs/<dataset>: (data set, group, stage, state, Pc last, Pc best, seconds, what is wrong with it
-    or '')."""
-    for note_path in sorted(Path(runs).glob(f"{dataset}/*/*/stage.json")):
-        folder = note_path.parent
-        names = (folder.parent.parent.name, folder.parent.name, folder.name)
-        try:
-            yield *names, *_found_in(folder), ""
-        except UserError as error:  # the others are no worse for it
-            yield *names, "damaged", None, None, None, str(error)
-
-
-def _found_in(folder):
-    """(state, Pc last, Pc best, seconds) of the stage in `folder`."""
-    note, record = records.read_note(folder), records.read_record(folder)
-    if record is not None:
-        Pc = record["Pc"] or {"last": None, "best": None}
-        return "finished", Pc["last"], Pc["best"], record["seconds"]
-    at, training = snapshots.iteration(folder / "snapshots"), is_locked(folder)
-    if at:
-        state = f"{'training' if training else 'stopped'}, snapshot at {at:,} of {note['iterations']:,}"
-    else:
-        state = f"training, {note['iterations']:,} iterations, no snapshot yet" if training else "prepared"
-    return state, None, None, None

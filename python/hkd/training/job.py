@@ -45,6 +45,7 @@ class How:
     memo: bool = True  # whether a teacher's answers are kept, where they may be
     wait: bool = False
     prepare_only: bool = False
+    log_to: str | None = None  # of curves.KINDS
 
 
 @dataclass(frozen=True)

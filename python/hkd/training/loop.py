@@ -21,6 +21,7 @@ from hkd.networks import solvers
 from hkd.paper import stated
 from hkd.stages import answers, finals, records
 from hkd.stages.snapshots import STATE, WEIGHTS, Snapshots
+from hkd.training import curves
 from hkd.training.beside import session
 from hkd.training.record import record_of
 
@@ -93,11 +94,13 @@ class Training:
         self.engines = []  # of earlier sessions
         self.answered_before = (0, 0)  # in earlier sessions, as Solver.answered
         self.answers = answers.Answers()  # of the last test
+        self.curves = curves.of(job.how.log_to, folder)
 
     def run(self):
         started = time.monotonic()
         self.build()
         snapshot = self.resume()
+        self.curves.begin(records.read_log(self.folder) if self.log_path.exists() else [])
         if self.job.meeting:
             parallel.lead(self.solver, self.job.meeting, snapshot)
         self.before = self.seconds - (time.monotonic() - started)  # what earlier sessions took
@@ -245,6 +248,7 @@ class Training:
     def _log(self, line):
         with naming(self.log_path), self.log_path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
+        self.curves.add(line)
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 
@@ -289,6 +293,7 @@ class Training:
         if asked:
             self.progress.say(f"teacher: {kept / asked:.1%} of {asked:,} answers were kept ones")
         self.answers.write(self.folder)
+        self.curves.end()
         records.write_record(self.folder, record_of(self))
         shutil.rmtree(self.snapshots.folder)
 
