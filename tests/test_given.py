@@ -26,6 +26,7 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("no PyTorch: make torch", allow_module_level=True)
 
 import torch
+from caffe.proto import caffe_pb2
 from safetensors.torch import save_file
 
 from hkd.engines.torch.data import Feed
@@ -291,6 +292,31 @@ class TestTeaching:
         student = next(taught[0] / name for name in names(taught[0], "-kd-") if "teacher_weights" in name)
         with pytest.raises(UserError, match="two networks of 8 layers"):
             take(Given(str(student / "final.caffemodel")), experiments.named(PAIR))
+
+
+def test_a_students_caffemodel_has_its_teacher_in_it(tmp_path):
+    """Of two networks in one file the one of the experiment's teacher is taken, whichever has teacher/ before its layers' names."""
+    e, own, both = experiments.named("cifar10-r14w4-r8w4"), Input(MEAN, STD), caffe_pb2.NetParameter()
+    digests = []
+    for depth, prefix in ((14, "teacher/"), (8, "")):
+        path = saved(random_resnet(depth=depth), tmp_path / f"{depth}.safetensors")
+        asked = experiments.named(f"cifar10-r{depth}w4-r8w4")
+        taken = take(Given(str(path), own), asked)
+        digests.append(taken.digest)
+        for layer, blobs in taken.layers.blobs.items():
+            made = both.layer.add(name=prefix + layer)
+            for blob in blobs:
+                made.blobs.add(data=blob.ravel()).shape.dim.extend(blob.shape)
+    both.layer.add(name="regressor1").blobs.add(data=[1.0]).shape.dim.append(1)
+    path = tmp_path / "student.caffemodel"
+    path.write_bytes(both.SerializeToString())
+    teacher, student = (take(Given(str(path)), x) for x in (e, experiments.named("cifar10-r8w4-r8w4")))
+    assert [teacher.digest, student.digest] == digests
+    assert {"left out conv1", "left out regressor1"} <= set(teacher.lines())
+    assert {"left out teacher/conv1", "left out regressor1"} <= set(student.lines())
+    bare = caffe_pb2.NetParameter(layer=[layer for layer in both.layer if layer.name.startswith("teacher/")])
+    path.write_bytes(bare.SerializeToString())
+    assert take(Given(str(path)), e).digest == digests[0]
 
 
 class TestTables:

@@ -28,13 +28,13 @@ def read(path):
 
 def networks(path, network):
     """{prefix: Layers}: of the network itself, '', and of the teacher beside it, 'teacher/', whichever has layers."""
-    found = {"": Layers(), resnet.TEACHER: Layers()}
+    found, beside = {"": Layers(), resnet.TEACHER: Layers()}, []
     for layer in network.layer:
         if not layer.blobs:
             continue
         prefix = resnet.TEACHER if layer.name.startswith(resnet.TEACHER) else ""
         if layer.name.startswith(BESIDE):
-            found[""].unused.append(layer.name)
+            beside.append(layer.name)
             continue
         own = layer.name.removeprefix(prefix)
         if own in found[prefix].blobs:
@@ -42,7 +42,8 @@ def networks(path, network):
         found[prefix].put(own, [_array(path, layer.name, blob) for blob in layer.blobs], f"layer {layer.name}")
     found = {prefix: layers for prefix, layers in found.items() if layers.blobs}
     for prefix, layers in found.items():
-        layers.unused += [other + name for other, rest in found.items() if other != prefix for name in rest.blobs]
+        others = [other + name for other, rest in found.items() if other != prefix for name in rest.blobs]
+        layers.unused += [*others, *beside]
     return found
 
 

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from hkd.base.cli import UserError
+from hkd.base.files import shown
 from hkd.paper.settings import OF_DATA_SET, TRAINED, setting_text
 from hkd.stages.given.normalised import LARGEST, ORDERS, Input
 from hkd.stages.given.pytorch import PADDINGS
@@ -49,7 +51,7 @@ def read(options, path):
                 f"{name} {getattr(options, name[2:])}: {bad:g}: expected {what} to {white}, the largest pixel{more}"
             )
     given = Input(mean, std, white, options.channels or "rgb")
-    return Given(str(path), given, options.padding or PADDINGS[0])
+    return Given(str(Path(path).absolute()), given, options.padding or PADDINGS[0])
 
 
 def _numbers(name, text):
@@ -71,7 +73,7 @@ def taught_by(given, chosen):
         own = getattr(chosen, key)
         if own not in (value, TRAINED, (OF_DATA_SET,)):
             raise UserError(
-                f"--set {setting_text(key, own)}: the weights of {given.path} come to {setting_text(key, value)}: leave --set {key} out"
+                f"--set {setting_text(key, own)}: the weights of {shown(given.path)} come to {setting_text(key, value)}: leave --set {key} out"
             )
     return replace(chosen, **settings)
 

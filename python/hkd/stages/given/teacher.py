@@ -145,7 +145,7 @@ def _of_caffe(path, given, experiment):
     fitting = [prefix for prefix, shape in shapes.items() if shape.architecture == experiment.teacher]
     if len(fitting) > 1:
         raise UserError(
-            f"{shown(path)} has two networks of {experiment.teacher.depth} layers, one with and one without teacher/: give a file of one"
+            f"{shown(path)} has two networks of {experiment.teacher.depth} layers, one with and one without teacher/: give a file of one, as that of a teacher's stage is"
         )
     prefix = fitting[0] if fitting else next(iter(found))
     _refuse_other(path, shapes[prefix], experiment)
