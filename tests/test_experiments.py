@@ -16,7 +16,8 @@ from hkd.paper.datasets import DATASETS
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text, setting_text
 from hkd.stages import surgery
-from hkd.stages.stage import lineage, planned, scaled_fraction
+from hkd.stages.schedule import scaled_fraction
+from hkd.stages.stage import lineage, planned
 
 E = experiments.experiment("cifar10-r26-r14")
 

@@ -1,4 +1,5 @@
-"""One stage of an experiment: its name, parents, seeds, files and digest (stage), the committed files, weights from one stage
+"""One stage of an experiment: its parents and seeds (stage), what it is called (names), how long it trains (schedule), its files and
+digest (files), the committed files (committed), weights from one stage
 into the next (surgery), or from elsewhere (given), what survives a kill (snapshots), the last of that in which no folder stands (finals), what is left
 behind (records), what a net answers (answers).
 

@@ -1,33 +1,24 @@
-"""Which stages an experiment and a method come to, what each starts from, and its files: network, solver, digest.
+"""Which stages an experiment and a method come to, and what each starts from. Its name, its schedule and its files are made beside
+(names, schedule, files)."""
 
-Nothing here trains or writes; training and make_prototxt.py decide what to do with it.
-"""
-
-import functools
 import hashlib
-import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from hkd.base.cli import UserError
-from hkd.networks import prototxt, solvers
-from hkd.networks.feed import Feed
-from hkd.networks.kind import Request
 from hkd.networks.kinds import KINDS
 from hkd.paper import experiments, methods
 from hkd.paper.experiments import Experiment
-from hkd.paper.methods import METHODS, Part
-from hkd.paper.settings import TRAINED, number_text, setting_text
-from hkd.paper.stated import Schedule
+from hkd.paper.methods import METHODS
+from hkd.paper.settings import TRAINED, setting_text
+from hkd.stages import files, names, schedule
+from hkd.stages.names import TEACHER, group, lineage
 
-TEACHER = Part("teacher", shared=True)
-EVERY = 1000  # iterations between two tests, and between two snapshots of `caffe train`, at full scale
-LEAST_EVERY = 100  # a test of 10,000 images costs about as much as 25 iterations: scaled runs test no oftener
+__all__ = ["NETS", "TEACHER", "Stage", "group", "lineage", "planned"]
+
 NETS = (1, 2, 3)  # the replicates of the papers' tables
-DISPLAY = 100  # iterations between two lines of log.jsonl, at full scale
-LEAST_DISPLAY = 10
 
 
 @dataclass(frozen=True)
@@ -117,27 +108,18 @@ class Stage:
 
     @property
     def stem(self):
-        """Networks, method and stage: r26-teacher, r14-baseline, r26-r14-kd, r26-r14-layerwise-hint2."""
-        e = self.experiment
-        if self.part is TEACHER:
-            return "-".join(filter(None, (e.teacher.name, e.tag, "teacher")))
-        # A stage that no teacher has a part in is the same whichever teacher the experiment has.
-        names = [e.pair if self.taught else e.student.name, e.tag, e.student_tag if self.trains_student else ""]
-        names += [self.method.removesuffix("-kd") if self.kind == "kd" else self.method]
-        names += [self.part.name] if self.declared.named else []
-        return "-".join(dict.fromkeys(filter(None, names)))
+        """See names.stem."""
+        return names.stem(self)
 
     @property
     def name(self):
-        """The stage's folder: the stem, the net, and every changed setting that reaches it."""
-        net = f"-net{self.net}" if self.net else ""
-        return self.stem + net + "".join(f"+{setting_text(*item)}" for item in self.changes.items())
+        """See names.name."""
+        return names.name(self)
 
     @property
     def file_stem(self):
-        """The name of its files in prototxt/ and solvers/: the stem and the iterations at full scale."""
-        iterations = self._full_schedule.max_iter
-        return f"{self.stem}-{iterations // 1000}k" if iterations % 1000 == 0 else f"{self.stem}-{iterations}"
+        """See names.file_stem."""
+        return names.file_stem(self)
 
     @property
     def group(self):
@@ -150,34 +132,15 @@ class Stage:
 
     @property
     def changes(self):
-        """{setting: value} of the changed settings that reach it: those without which it, or a stage before it, would be made
-        from something else."""
-        return _changes(self)
+        """See names.changes."""
+        return names.changes(self)
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
-    @property
-    def _full_schedule(self):
-        own = {
-            name.partition(".")[2]: value
-            for name, value in self.experiment.schedules
-            if name.startswith(f"{self.kind}.")
-        }
-        found = replace(self.declared.schedule(self.settled, self.part), **own)
-        beyond = [step for step in found.stepvalue if step >= found.max_iter]
-        if beyond:
-            raise UserError(
-                f"{self.stem}: the rate is to fall at iteration {beyond[0]:,}, and the last one is {found.max_iter:,}: name both with "
-                f"--set, for example {self.kind}.stepvalue={found.max_iter // 2} and {self.kind}.max_iter={found.max_iter}"
-            )
-        return found
-
     @cached_property
     def schedule(self):
-        """The paper's schedule with every count of iterations multiplied by the scale; none at all for weights that are given."""
-        if self.given:
-            return Schedule(self._full_schedule.base_lr, (), 0)
-        return self._full_schedule.scaled(self.scale)
+        """See schedule.scaled."""
+        return schedule.scaled(self)
 
     @property
     def iterations(self):
@@ -212,35 +175,24 @@ class Stage:
         self.declared.check(self.experiment, self.part)
 
     def network(self, data_folder, test_images):
-        """Its NetParameter, reading LMDBs under `data_folder`."""
-        e = experiments.unchecked(self.experiment, bn_fraction=scaled_fraction(self.experiment.bn_fraction, self.scale))
-        feed = Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
-        self.check()
-        return self.declared.network(
-            Request(e, self.part, self.learner, self.learner_end, feed, self.iterations, self.random_seed)
-        )
+        """See files.network."""
+        return files.network(self, data_folder, test_images)
 
     def solver(self, net, snapshot_prefix, test_images):
-        """Its SolverParameter for the network file `net`."""
-        most = max(self.iterations, 1)
-        every = min(max(round(EVERY * self.scale), LEAST_EVERY), most)
-        display = min(max(round(DISPLAY * self.scale), LEAST_DISPLAY), most)
-        return solvers.solver(
-            net, self.schedule, self.experiment, test_images, self.random_seed, snapshot_prefix, every, display, every
-        )
+        """See files.solver."""
+        return files.solver(self, net, snapshot_prefix, test_images)
 
     def header(self):
-        """The comment lines at the head of its files."""
-        scale = "" if self.scale == 1 else f", scale {self.scale:g}: NOT the paper's number of iterations"
-        length = f"weights {self.given}, not trained here" if self.given else f"{self.iterations} iterations{scale}"
-        return [
-            f"{self.experiment.facts.title}, {self.stem}: {length}",
-            "Generated by this project's Python; an edit here is refused by run_stage.py.",
-        ]
+        """See files.header."""
+        return files.header(self)
 
     def files(self, folder, data_folder, test_images):
         """{name: text} of net.prototxt and solver.prototxt as they lie in the stage's `folder`."""
-        return dict(_files(self, str(folder), str(data_folder), test_images))
+        return dict(files.texts(self, str(folder), str(data_folder), test_images))
+
+    def digest(self, manifest, parents):
+        """See files.digest."""
+        return files.digest(self, manifest, parents)
 
     @property
     def beside(self):
@@ -254,75 +206,6 @@ class Stage:
         """Whether its fully connected layer begins anew though the student before it had one: a growing network gets a classifier
         of its own at every step, and so does the student after the last (sl_fc)."""
         return self.declared.grows or (self.trains_grown and self.experiment.sl_fc == "fresh")
-
-    def digest(self, manifest, parents):
-        """sha256 over all that decides its weights: network, solver, images, and the weights that it starts from.
-
-        parents: {role: sha256 of that stage's final.caffemodel}. Folders are left out, so that runs may be moved.
-        """
-        files = self.files("STAGE", "DATA", manifest.test_images)
-        whole = {"files": files, "pixels": manifest.pixels, "parents": parents}
-        if self.beside:
-            whole["beside"] = self.beside
-        if self.given:
-            whole["given"] = self.given
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def _files(stage, folder, data_folder, test_images):
-    """See Stage.files. Kept, since a plan asks for a stage's network once for its digest and once for each stage after it."""
-    net = stage.network(data_folder, test_images)
-    solver = stage.solver(f"{folder}/net.prototxt", f"{folder}/caffe", test_images)
-    return {
-        "net.prototxt": prototxt.text(net, stage.header()),
-        "solver.prototxt": solvers.text(solver, stage.header()),
-    }
-
-
-@functools.cache
-def _changes(stage):
-    """See Stage.changes."""
-    changed = experiments.changed(stage.experiment)
-    if not changed:
-        return {}
-    own = _made_from(stage)
-
-    def without(keys):
-        return _made_from(replace(stage, experiment=experiments.reset(stage.experiment, keys)))
-
-    kept = {key: value for key, value in changed.items() if without([key]) != own}
-    # Settings that make a difference only together.
-    rest = [key for key in changed if key not in kept]
-    return kept if without(rest) == own else changed
-
-
-def _made_from(stage):
-    """What it and the stages before it are made from, but for images."""
-    return [_own(each) for each in lineage(stage)]
-
-
-@functools.cache
-def _own(stage):
-    try:
-        files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
-    except UserError as refused:  # a network that cannot be is one too, when it is compared with others
-        return str(refused)
-    return files, stage.beside, stage.fresh_fc, stage.given
-
-
-def group(dataset, scale, seed):
-    """The folder under --runs of what was trained with one data set, scale and seed."""
-    name = "full" if scale == 1 else f"scale{number_text(scale)}"
-    return Path(dataset) / f"{name}-seed{seed}"
-
-
-def scaled_fraction(fraction, scale):
-    """BatchNorm's moving average reaches back about 1 / (1 - fraction) iterations; a scaled run scales that count too,
-    down to 10. Unscaled, the stored statistics of a short run would be those of its first, wild iterations.
-    """
-    shortest = min(fraction, 0.9)
-    return max(shortest, round(1 - (1 - fraction) / scale, 6))
 
 
 def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
@@ -345,11 +228,3 @@ def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
                 f"--set {key}={value}: method {method} has a setting of its own for that: use --set {own}=..."
             )
     return Stage(experiment, method, index, 0 if METHODS[method][index].shared else net, scale, seed)
-
-
-def lineage(last):
-    """Every stage that `last` needs, parents first, `last` at the end, each once."""
-    order = []
-    for parent in last.parents.values():
-        order += [found for found in lineage(parent) if found not in order]
-    return [*order, last]
