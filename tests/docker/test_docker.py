@@ -465,5 +465,7 @@ class TestTheImage:
 
     def test_a_part_of_the_tests_inside(self, containers):
         """All of them are `make test` in a container: a quarter of an hour."""
-        said = containers.run("python", "-m", "pytest", "-q", "tests/test_build.py", "tests/test_generated.py").stdout
+        said = containers.run(
+            "python", "-m", "pytest", "-q", "tests/docker/test_build.py", "tests/stages/test_generated.py"
+        ).stdout
         assert re.search(r"\d+ passed", said) and "failed" not in said
