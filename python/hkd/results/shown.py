@@ -1,7 +1,7 @@
 """Tables of the measured results in pages that people write.
 
 Under a comment that names a kept file, `<!-- results/measured/table4.md: full length -->`, stands the table of that file whose title
-has these words (without words: its only one), without the rows of which nothing was run.
+ends in these words (without words: its only one), without the rows of which nothing was run.
 """
 
 import re
@@ -22,7 +22,7 @@ def refreshed(text, sheets):
 
 def _refreshed(found, sheets):
     name, words = found["name"], found["words"] or ""
-    meant = [sheet for sheet in sheets.get(name, ()) if words in sheet.title]
+    meant = [sheet for sheet in sheets.get(name, ()) if sheet.title.endswith(words)]
     if len(meant) != 1:
         titles = "; ".join(sheet.title for sheet in sheets.get(name, ())) or "nothing of it was run"
         raise UserError(f"{found[0].splitlines()[0]} names {len(meant)} tables: {name}.md has {titles}")
