@@ -242,7 +242,7 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
     environment = choice.environment(options.engine, options.device.threads) | path
     jobs = [job]
     gpus = options.device.gpus
-    if len(gpus) > 1:
+    if len(gpus) > 1 and not stage.given:  # a test is the first one's
         place = parallel.meeting_place(stage.folder(options.runs))
         jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(gpus))]
     # A process group of its own: a terminal's Ctrl-C and its end then come to this process alone, as `kill` and `docker
