@@ -1,12 +1,14 @@
 """Writes a data set's LMDBs, mean files and manifest from its official archive.
 
     python data_tools/make_lmdb.py --dataset cifar10 [--source PATH] [--out data/cifar10] [--pad 4] [--seed 1] [--index]
+                                   [--mean R,G,B]
     python data_tools/make_lmdb.py --dataset cifar10 [--out data/cifar10] --check      reads every record of what is built
 
     train_lmdb               Datum, uint8, channels x height x width (red, green, blue), zero-padded, shuffled by --seed
     test_lmdb                the same without padding, in the official order
     mean_train.binaryproto   per-pixel mean of the training images, of the padded size, 0 in the padding: a padded pixel
-    mean_test.binaryproto    minus its mean is exactly 0, as in He et al. 2016 (none for MNIST: no preprocessing there)
+    mean_test.binaryproto    minus its mean is exactly 0, as in He et al. 2016 (none for MNIST: no preprocessing there);
+                             with --mean one number for all pixels of a channel, in place of what is measured
     train_index_lmdb         with --index: the place of each training image in the official order (index_lmdb.py)
     manifest.json            counts, seed, padding, checksums
 
@@ -35,6 +37,7 @@ from rich.progress import track
 
 import datasets
 import index_lmdb
+import means
 import sources
 import tiny_imagenet
 from building import only_builder, put_in_place
@@ -57,7 +60,7 @@ BYTES_A_TRANSACTION = 24 << 20
 """LMDB holds the pages of a transaction in memory: at most this much of larger images."""
 
 
-def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet=False, index=False):
+def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet=False, index=False, mean=None):
     """Builds data set `facts` into folder `out` (default: NAME in the data folder) and returns its manifest.
 
     If the same build is there already, only the index is added to it where it has none and `index` says so. Raises UserError
@@ -67,13 +70,14 @@ def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet
     pad = facts.pad if pad is None else pad
     if not 0 <= pad <= facts.size:
         raise UserError(f"--pad {pad}: expected 0 to {facts.size} pixels for {facts.name}")
+    mean = means.given(mean, facts) if mean else None
     # Without the lock first, for a data set that is built already may lie where nothing can be written.
-    manifest = _standing(out, facts, pad, seed, source, index)
+    manifest = _standing(out, facts, pad, seed, source, index, mean)
     if manifest is None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with only_builder(out) as partial:
-            manifest = _standing(out, facts, pad, seed, source, index) or _make(
-                facts, source, out, partial, pad, seed, trust, quiet, index
+            manifest = _standing(out, facts, pad, seed, source, index, mean) or _make(
+                facts, source, out, partial, pad, seed, trust, quiet, index, mean
             )
     verify(manifest, facts)
     return manifest
@@ -89,13 +93,13 @@ def check(facts, out=None):
     return manifest
 
 
-def _make(facts, source, out, partial, pad, seed, trust, quiet, index):
+def _make(facts, source, out, partial, pad, seed, trust, quiet, index, mean):
     """Builds the data set, or the index of one that stands, in folder `partial` and puts it into its place."""
     try:
         if out.exists():
             _add_index(facts, source, read_manifest(out, facts), partial)
         else:
-            _build(facts, source, partial, pad, seed, trust, quiet, index)
+            _build(facts, source, partial, pad, seed, trust, quiet, index, mean)
             put_in_place(partial, out)
     except lmdb.Error as error:
         raise UserError(f"{partial}: cannot be written ({error}): is the disk full? make room and try again") from None
@@ -105,13 +109,14 @@ def _make(facts, source, out, partial, pad, seed, trust, quiet, index):
     return read_manifest(out, facts)
 
 
-def _standing(out, facts, pad, seed, source, index):
+def _standing(out, facts, pad, seed, source, index, mean):
     """The manifest of the same data set built before, or None where it, or the index that is asked for, is still to be made.
     Anything else at `out` is not ours to overwrite."""
     manifest = read_manifest(out, facts)
     if manifest is None:
         return None
-    for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed)):
+    means = manifest.mean or "measured", mean.text if mean else "measured"
+    for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed), ("--mean", *means)):
         if have != want:
             raise UserError(f"{shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
     if index and not manifest.indexed:
@@ -152,7 +157,7 @@ def shuffled(count, seed):
     return np.random.default_rng(seed).permutation(count)
 
 
-def _build(facts, source, folder, pad, seed, trust, quiet, index):
+def _build(facts, source, folder, pad, seed, trust, quiet, index, mean):
     source = Path(source) if source is not None else default_source(facts)
     train, test, differences, source_sha256 = datasets.read_dataset(facts, source, trust)
     if differences:
@@ -173,9 +178,9 @@ def _build(facts, source, folder, pad, seed, trust, quiet, index):
     if index:
         index_lmdb.write(folder, order)
     if facts.mean:
-        mean = (sums / len(order)).astype(np.float32)
-        write_mean(folder / "mean_train.binaryproto", np.pad(mean, ((0, 0), (pad, pad), (pad, pad))))
-        write_mean(folder / "mean_test.binaryproto", mean)
+        means.write(folder, mean.mean if mean else (sums / len(order)).astype(np.float32), pad)
+    if mean:
+        digest.update(mean.mean.tobytes())
     manifest = {
         "dataset": facts.name,
         "train": _counts(facts, train[1]) | {"size": facts.size + 2 * pad},
@@ -194,6 +199,8 @@ def _build(facts, source, folder, pad, seed, trust, quiet, index):
             if (folder / file).exists()
         },
     }
+    if mean:
+        manifest["mean"] = mean.said
     if isinstance(train[0], tiny_imagenet.Jpegs):
         manifest["decoder"] = tiny_imagenet.decoder()
     write_whole(folder / MANIFEST, _text(manifest))
@@ -252,13 +259,6 @@ def write_lmdb(path, images, labels, order, pad, digest, quiet, sums=None):
         environment.sync(True)
 
 
-def write_mean(path, mean):
-    """mean: C x H x W, float32, as Caffe's own compute_image_mean writes it."""
-    channels, height, width = mean.shape
-    blob = caffe_pb2.BlobProto(num=1, channels=channels, height=height, width=width, data=mean.ravel())
-    path.write_bytes(blob.SerializeToString())
-
-
 def _counts(facts, labels):
     return {"images": len(labels), "per_class": np.bincount(labels, minlength=facts.classes).tolist()}
 
@@ -277,6 +277,11 @@ def main():
         type=int,
         help="zero pixels on each side of a training image; default: 4 for CIFAR and SVHN, 8 for Tiny-ImageNet, else 0",
     )
+    parser.add_argument(
+        "--mean",
+        metavar="R,G,B",
+        help="subtract these pixel values, 0 to 255, in place of the measured mean of each pixel; one number for grey images",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the shuffle; default 1")
     parser.add_argument(
         "--index",
@@ -290,12 +295,19 @@ def main():
         raise UserError(f"--seed {options.seed}: expected 0 or more")
     facts = dataset(options.dataset)
     if options.check:
-        if options.source or options.index or options.trust or options.pad is not None:
+        if options.source or options.index or options.trust or options.mean or options.pad is not None:
             raise UserError("--check builds nothing: give it --dataset and --out alone")
         manifest = check(facts, options.out)
     else:
         manifest = make_lmdb(
-            facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
+            facts,
+            options.source,
+            options.out,
+            options.pad,
+            options.seed,
+            options.trust,
+            index=options.index,
+            mean=options.mean,
         )
     print(
         f"{shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "

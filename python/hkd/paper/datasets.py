@@ -65,9 +65,10 @@ class Manifest:
     test_images: int
     pad: int
     seed: int
-    pixels: str  # one sha256 over every label and pixel of both LMDBs, in their order
+    pixels: str  # one sha256 over every label and pixel of both LMDBs, in their order, and a mean that was given
     official: bool  # byte for byte the data set that its authors published
     indexed: bool  # train_index_lmdb is there: the place of each training image in the official order
+    mean: str = ""  # what was given in place of the measured mean
 
 
 FILES = ("train_lmdb/data.mdb", "test_lmdb/data.mdb")
@@ -88,7 +89,8 @@ MANIFEST_SHAPE = shapes.record(
         "source": {"type": "string"},
         "pixels_sha256": shapes.SHA256,
         "bytes": {"type": "object", "additionalProperties": shapes.COUNT},
-    }
+    },
+    {"mean": shapes.record({"given": {"type": "string", "minLength": 1}, "sha256": shapes.SHA256})},
 )
 
 
@@ -117,6 +119,7 @@ def read_manifest(folder, facts):
         written["pixels_sha256"],
         written["official"],
         INDEX_FILE in sizes,
+        written["mean"]["given"] if "mean" in written else "",
     )
     if written["dataset"] != facts.name:
         raise UserError(
