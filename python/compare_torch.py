@@ -57,6 +57,7 @@ def main():
         raise UserError(f"--iterations {options.iterations}: expected 1 or more")
     if options.export:
         take_from_record(options)
+    datasets.declare_in(options.data)
     kind = options.stage or "kd"
     experiment = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
     stage = planned(experiment, options.method or methods.default_for(kind), kind, options.step)

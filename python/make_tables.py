@@ -29,6 +29,7 @@ from hkd.results import claims, collected, cost, figures, report, speed, tables,
 from hkd.results.runs import Choice, Runs, View
 from hkd.results.sheet import markdown
 from hkd.results.targets import TARGETS, WEIGHTS
+from hkd.stages import own_data
 
 OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
 NAMES = (*TARGETS, "claims", "report", *OF_EXPERIMENTS)
@@ -131,8 +132,9 @@ def _stray(key, value, mode):
 
 def main():
     options = read_options()
+    own_data.declare_all(options.runs)
     for name in options.names:
-        if name not in NAMES:
+        if name not in NAMES and not experiments.is_pair(name):
             raise did_you_mean(name, NAMES, "table or figure")
     if options.cost:
         return print_cost(options)
@@ -165,7 +167,7 @@ def made(name, runs):
         return collected.claimed(views)
     if name == "report":
         return {"report.html": report.page(views)}
-    if name in experiments.EXPERIMENTS:
+    if name not in TARGETS | WEIGHTS:
         return collected.compared(name, views)
     return collected.rendered((TARGETS | WEIGHTS)[name], views)
 

@@ -17,7 +17,8 @@ if __name__ == "__main__":
     use_project_python()
 
 from hkd.engines import choice
-from hkd.paper import experiments, methods
+from hkd.paper import datasets, experiments, methods
+from hkd.stages import own_data
 from hkd.stages.stage import NETS, planned
 from hkd.training import driver
 
@@ -110,6 +111,8 @@ def main():
         ("--teacher-data", options.teacher_data),
     ):
         check_name(option, folder)
+    for folder in (options.data, options.teacher_data):
+        datasets.declare_in(folder)
     chosen = experiments.experiment(options.experiment or experiments.DEFAULT, options.set)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
@@ -170,6 +173,7 @@ def status(options):
     from rich.console import Console
     from rich.table import Table
 
+    own_data.declare_all(options.runs)
     dataset = experiments.experiment(options.experiment).dataset if options.experiment else "*"
     rows = list(driver.status_rows(options.runs, dataset))
     if not rows:

@@ -29,6 +29,11 @@ def parse(text, shape):
         raise ValueError("nested too deep") from None
     except ValueError as error:
         raise ValueError(f"no JSON: {error}") from None
+    return checked(content, shape)
+
+
+def checked(content, shape):
+    """What was read before, where it is of the given shape. Raises ValueError, in a few words, where it is not."""
     error = best_match(Draft202012Validator(shape).iter_errors(content))
     if error is None:
         return content

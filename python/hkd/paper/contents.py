@@ -32,6 +32,11 @@ def key(position):
     return b"%08d" % position
 
 
+def label_bytes(label, facts):
+    """A label as it goes into the digest: a byte, two where a byte does not hold every class."""
+    return label.to_bytes(1 if facts.classes <= 256 else 2, "little")
+
+
 def verify(manifest, facts, again=False, say=lambda line: None):
     """Raises UserError, naming the file and the record, unless the data set is, record by record, what its manifest says.
 
@@ -93,12 +98,12 @@ def _read_all(result, manifest, facts):
     size = facts.size + 2 * manifest.pad
     digest, sums = hashlib.sha256(), np.zeros((facts.channels, size, size), np.uint64)
     for label, pixels in _images(manifest, facts, FILES[0], manifest.train_images, sums.shape):
-        digest.update(bytes((label,)))
+        digest.update(label_bytes(label, facts))
         digest.update(pixels)
         if facts.mean:
             sums += np.frombuffer(pixels, np.uint8).reshape(sums.shape)
     for label, pixels in _images(manifest, facts, FILES[1], manifest.test_images, (facts.channels, *[facts.size] * 2)):
-        digest.update(bytes((label,)))
+        digest.update(label_bytes(label, facts))
         digest.update(pixels)
     mean, pad = None, manifest.pad
     if facts.mean:

@@ -21,7 +21,7 @@ from hkd.results.runs import SET_ASIDE, check_log, check_place, names_of
 from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
 from hkd.results.variation import variation
-from hkd.stages import records
+from hkd.stages import own_data, records
 from hkd.stages.answers import FILE
 
 KEPT = ("record.json", records.LOG)
@@ -69,6 +69,7 @@ def _checked(folder):
     for name in records.engine(record).split("+"):
         if name not in choice.LABELS and not choice.MANY_GPUS.fullmatch(name):
             raise UserError(f"{where}: engine {record['engine']} is none of this project's: {', '.join(choice.LABELS)}")
+    own_data.declare(record)
     try:
         experiments.named(record["experiment"])
         datasets.dataset(record["dataset"])

@@ -13,8 +13,9 @@ from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import sha256, shown
 from hkd.engines.choice import LABELS, MANY_GPUS
 from hkd.paper import experiments
+from hkd.paper.datasets import DATASETS
 from hkd.paper.settings import checked, number_text, setting_text
-from hkd.stages import records
+from hkd.stages import own_data, records
 from hkd.stages.stage import Stage, group
 
 SET_ASIDE = re.compile(r"\.before-\d+$")
@@ -100,6 +101,7 @@ class Runs:
             raise UserError(
                 f"{shown(self.folder)} is not there: train stages with run_stage.py or `make tables`, or name their folder with --runs"
             )
+        own_data.declare_all(self.folder)
         self._found, self._read = {}, {} if read is None else read
         groups = self.folder.glob("*/*") if groups is None else groups
         for path in sorted(path for one in groups for path in one.glob("*/record.json")):
@@ -133,7 +135,7 @@ class Runs:
                 raise UserError(
                     f"{shown(folder / 'record.json')} has no Pc, and {stage.name} classifies: delete {shown(folder)}"
                 )
-            official = all(one.get("official_data", True) for one in (record, *parents))
+            official = all(is_official(one) for one in (record, *parents))
             try:
                 experiments.named(record["experiment"])
                 condition = _condition(record, stage, official)
@@ -145,6 +147,11 @@ class Runs:
             as_it_was = replace(stage, experiment=trained, scale=condition.scale, seed=condition.seed)
             self._read[folder] = Run(folder, record, condition, as_it_was)
         return self._read[folder]
+
+
+def is_official(record):
+    """Whether the images of a record are those that its data set has; of one of the user's own none were published."""
+    return record.get("official_data", True) or record["dataset"] not in DATASETS
 
 
 @dataclass(frozen=True)

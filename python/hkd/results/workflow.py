@@ -12,7 +12,7 @@ from pathlib import Path
 from hkd.base.cli import ROOT, UserError, default_folder, did_you_mean
 from hkd.base.files import shown
 from hkd.engines import choice
-from hkd.paper import experiments, methods
+from hkd.paper import experiments, methods, own
 from hkd.paper.settings import number_text
 from hkd.results import targets
 from hkd.results.rows import Row
@@ -58,6 +58,7 @@ def settings(config):
             raise did_you_mean(key, known, "config key")
     read = Settings(**{key: _read(key, value) for key, value in config.items() if key not in FOLDERS})
     read = replace(read, **{key: _folder(key, config) for key in FOLDERS})
+    own.look_in(Path(read.data))
     for name in read.experiments or (experiments.DEFAULT,):
         experiments.experiment(name, read.set)
     if read.precision != "fp32" and read.engine == "caffe":

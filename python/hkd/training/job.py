@@ -64,11 +64,14 @@ class Job:
     def as_json(self):
         experiment = self.stage.experiment
         stage = {**_fields(self.stage), "experiment": experiment.name, "settings": experiments.changed(experiment)}
-        return json.dumps({**_fields(self), "stage": stage, "how": asdict(self.how)})
+        own = datasets.said(experiment.dataset, experiment.teacher_dataset)
+        return json.dumps({**_fields(self), "stage": stage, "how": asdict(self.how), "data_sets": own})
 
     @classmethod
     def read(cls, text):
         given = json.loads(text)
+        for facts in given.pop("data_sets"):  # the experiment is made of them
+            datasets.declare(facts)
         stage, how = given.pop("stage"), given.pop("how")
         stage["experiment"] = experiments.restored(stage["experiment"], stage.pop("settings"))
         gpus, threads, why = how.pop("device").values()
