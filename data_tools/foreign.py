@@ -32,6 +32,8 @@ def find(source):
         return {None: source}
     inside = sorted(path.parent for path in source.glob(f"*/{DATA}"))
     if not inside:
+        if [*source.glob("*.ldb"), *source.glob("*.sst")]:
+            raise UserError(f"{source}: a LevelDB: write the images as an LMDB (convert_imageset -backend lmdb)")
         return None
     if (source / MANIFEST).exists():
         raise UserError(

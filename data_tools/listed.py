@@ -49,7 +49,8 @@ def in_order(names):
 def check_classes(names, where):
     """Raises UserError for too few or many classes, and for names that a manifest cannot hold."""
     if not 2 <= len(names) <= MOST_CLASSES:
-        raise UserError(f"{where}: {len(names):,} class{'es' * (len(names) != 1)}: expected 2 to {MOST_CLASSES:,}")
+        have = f"1 class, {min(names)}" if len(names) == 1 else f"{len(names):,} classes"
+        raise UserError(f"{where}: {have}: expected 2 to {MOST_CLASSES:,}")
     for name in names:
         if not name.isprintable() or len(name) > LONGEST_CLASS or not name.strip():
             raise UserError(
@@ -62,8 +63,22 @@ def check_classes(names, where):
 
 def folders(source):
     """The Listing of a folder: classes in their order, the files of each by their names. Raises UserError."""
-    source = Path(source)
+    source, found = Path(source), []
+    class_folders, passed_over = _class_folders(source)
+    for split, folder in class_folders:
+        items, more = _class(folder, split)
+        found, passed_over = found + items, passed_over + more
+    classes = in_order({item.label for item in found})
+    check_classes(classes, source)
+    place = {name: number for number, name in enumerate(classes)}
+    found.sort(key=lambda item: (item.split == "test", place[item.label], item.name))
+    return Listing(tuple(found), passed_over)
+
+
+def _class_folders(source):
+    """([(split or None, class folder)], number of files that were passed over)."""
     inside, beside, passed_over = _entries(source)
+    passed_over += len(beside)  # a README, a license
     names = {folder.name for folder in inside}
     if images := [file.name for file in beside if _is_image(file)]:
         raise UserError(
@@ -71,50 +86,30 @@ def folders(source):
         )
     if not inside:
         raise UserError(f"{source}: no class folders in it: expected {source}/CLASS/IMAGE.png, or a CSV of path,label")
+    if not set(SPLITS) <= names:
+        # A folder of val/ or of train/ alone is no folder of classes.
+        if names <= {*SPLITS, *OTHER_SPLITS}:
+            have = " and ".join(f"{name}/" for name in sorted(names))
+            raise UserError(
+                f"{source}: has {have} alone: expected train/ and test/ (rename the one to test on), or class folders"
+            )
+        return [(None, folder) for folder in inside], passed_over
+    if other := sorted(names - set(SPLITS)):
+        raise UserError(f"{source}/{other[0]}: a folder beside train/ and test/: move it elsewhere")
     found = []
-    if set(SPLITS) <= names:
-        if len(names) > 2:
-            other = min(names - set(SPLITS))
-            raise UserError(f"{source}/{other}: a folder beside train/ and test/: move it elsewhere")
-        for split in SPLITS:
-            classes, files, more = _entries(source / split)
-            passed_over += more
-            if files:
-                raise UserError(
-                    f"{files[0]}: a file among the class folders: expected {source}/{split}/CLASS/IMAGE.png"
-                )
-            for folder in classes:
-                more, items = _class(folder, source, split)
-                passed_over, found = passed_over + more, found + items
-    else:
-        _refuse_half_split(source, names)
-        passed_over += len(beside)
-        for folder in inside:
-            more, items = _class(folder, source, None)
-            passed_over, found = passed_over + more, found + items
-    classes = in_order({item.label for item in found})
-    check_classes(classes, source)
-    place = {name: number for number, name in enumerate(classes)}
-    splits = {"train": 0, "test": 1, None: 0}
-    found.sort(key=lambda item: (splits[item.split], place[item.label], item.name))
-    return Listing(tuple(found), passed_over)
+    for split in SPLITS:
+        classes, files, more = _entries(source / split)
+        if files:
+            raise UserError(f"{files[0]}: a file among the class folders: expected {source}/{split}/CLASS/IMAGE.png")
+        found, passed_over = found + [(split, folder) for folder in classes], passed_over + more
+    return found, passed_over
 
 
-def _refuse_half_split(source, names):
-    """A folder of val/ or train/ alone is no folder of classes."""
-    halves = names & {*SPLITS, *OTHER_SPLITS}
-    if halves and halves == names:
-        have = " and ".join(f"{name}/" for name in sorted(halves))
-        raise UserError(
-            f"{source}: has {have} alone: expected train/ and test/ (rename the one to test on), or class folders"
-        )
-
-
-def _class(folder, source, split):
-    """(passed over, [Item]) of a class folder with all that is in it."""
+def _class(folder, split):
+    """([Item], number of files that were passed over) of a class folder with all that is in it."""
     items, passed_over, above = [], 0, []
 
-    def walk(folder):
+    def walk(folder, name):
         nonlocal passed_over
         here = os.path.realpath(folder)
         if here in above:
@@ -127,16 +122,16 @@ def _class(folder, source, split):
                 raise UserError(
                     f"{file}: neither .png, .jpg, .jpeg nor .webp: convert it, or move it out of the class folders"
                 )
-            items.append(Item(file, str(file.relative_to(source)), label, split))
+            items.append(Item(file, f"{name}/{file.name}", label, split))
         for each in inside:
-            walk(each)
+            walk(each, f"{name}/{each.name}")
         above.pop()
 
     label = folder.name
-    walk(folder)
+    walk(folder, f"{split}/{label}" if split else label)
     if not items:
         raise UserError(f"{folder}: a class folder without an image: fill it, or remove it")
-    return passed_over, items
+    return items, passed_over
 
 
 def _entries(folder):
@@ -171,6 +166,8 @@ def table(source):
         if not set(columns) <= {"path", "label", "split"} or len(set(columns)) < len(columns):
             raise UserError(f"{source}, line 1: columns {','.join(columns)}: expected path,label or path,label,split")
         rows = rows[1:]
+    elif {"path", "label"} & set(columns):
+        raise UserError(f"{source}, line 1: columns {','.join(columns)}: expected path,label or path,label,split")
     else:
         columns = ["path", "label", "split"][: max(2, min(3, len(columns)))]
     seen, items = {}, []

@@ -149,7 +149,7 @@ def tell(facts, said, how, test_labels):
     """Says on the terminal what was decided, and what is odd."""
     kind = "colour" if facts.channels == 3 else "grey"
     share = f"; {how.test_share:g} of each class for the test" if how.test_share else ""
-    over = f"; {said['passed_over']:,} hidden files passed over" if said["passed_over"] else ""
+    over = f"; {said['passed_over']:,} other files passed over" if said["passed_over"] else ""
     print(
         f"{facts.name}: {facts.classes:,} classes, {kind}, {facts.size} x {facts.size} pixels{share}{over}", flush=True
     )

@@ -54,8 +54,9 @@ class Files:
     def digest(self):
         digest = hashlib.sha256()
         for item in self._listing.items:
-            size = item.path.stat().st_size if item.path.exists() else None
-            digest.update(f"{item.name}\t{item.label}\t{item.split}\t{size}\n".encode(errors="surrogateescape"))
+            digest.update(
+                f"{item.name}\t{item.label}\t{item.split}\t{_size(item.path)}\n".encode(errors="surrogateescape")
+            )
         return digest.hexdigest()
 
     def read(self, colours, resize, stream, folder, quiet):
@@ -73,6 +74,13 @@ class Files:
             tuple(classes),
             ("red", "green", "blue") if whole.shape[0] == 3 else ("grey",),
         )
+
+
+def _size(path):
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _files(items):
@@ -103,5 +111,9 @@ class Lmdbs:
         """See Files.read."""
         read = foreign.read(self._found, Wanted(colours, resize), stream, folder)
         classes = tuple(map(str, range(max(read.labels) + 1)))
+        if missing := set(range(len(classes))) - set(read.labels):
+            raise UserError(
+                f"{self.source}: no record has label {min(missing)}: expected every label from 0 to the largest, {len(classes) - 1}"
+            )
         listed.check_classes(classes, self.source)
         return Read(read.gathered, read.labels, read.names, read.splits, classes, read.channels)

@@ -8,7 +8,6 @@ import io
 import stat
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import PIL
@@ -36,16 +35,16 @@ def strict():
 
 
 def content(path):
-    """The bytes of an image file. Raises Wrong."""
+    """The bytes of an image file (a Path). Raises Wrong."""
     try:
-        found = Path(path).stat()
+        found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise Wrong("no file" if not stat.S_ISDIR(found.st_mode) else "a folder")
         if found.st_size > LARGEST_FILE:
             raise Wrong(f"{found.st_size:,} bytes: expected at most {LARGEST_FILE:,}")
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
-        raise Wrong("a link to a file that is not there" if Path(path).is_symlink() else "not there") from None
+        raise Wrong("a link to a file that is not there" if path.is_symlink() else "not there") from None
     except OSError as error:
         raise Wrong(error.strerror or str(error)) from None
 

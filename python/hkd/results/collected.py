@@ -17,7 +17,7 @@ from hkd.engines import choice
 from hkd.paper import datasets, experiments
 from hkd.results import ablations, claims, figures, report, tables
 from hkd.results.kept import AFTER, Kept
-from hkd.results.runs import SET_ASIDE, check_log, check_place, names_of
+from hkd.results.runs import SET_ASIDE, check_log, check_place, every_experiment, names_of
 from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
 from hkd.results.variation import variation
@@ -105,7 +105,7 @@ def pages(folder, engine=None):
         if figures.was_run(target, views):
             # No PNG: its bytes depend on the version of the library that packs them.
             made |= rendered(target, views, pictures=("svg",), with_ensembles=target.ensembles)
-    for name in experiments.EXPERIMENTS:
+    for name in (experiment.name for experiment in every_experiment(views)):
         if any(tables.taught(tables.comparison(name, view.runs)) for view in views):
             made |= compared(name, views, with_ensembles=False)
     made |= claimed(views)

@@ -101,7 +101,6 @@ class Runs:
             raise UserError(
                 f"{shown(self.folder)} is not there: train stages with run_stage.py or `make tables`, or name their folder with --runs"
             )
-        own_data.declare_all(self.folder)
         self._found, self._read = {}, {} if read is None else read
         groups = self.folder.glob("*/*") if groups is None else groups
         for path in sorted(path for one in groups for path in one.glob("*/record.json")):
@@ -110,6 +109,8 @@ class Runs:
                 continue
             key = (stage.parent.parent.name, stage.name.partition("+")[0])
             self._found.setdefault(key, []).append(stage)
+        self.own = own_data.declare_all(stage for found in self._found.values() for stage in found)
+        """Experiments on data sets of the user's own that something was run of."""
 
     def of(self, stage):
         """Every Run of `stage` (stage.Stage), whatever its scale, seed and settings, that the choice admits."""
@@ -135,6 +136,7 @@ class Runs:
                 raise UserError(
                     f"{shown(folder / 'record.json')} has no Pc, and {stage.name} classifies: delete {shown(folder)}"
                 )
+            own_data.declare(record)
             official = all(is_official(one) for one in (record, *parents))
             try:
                 experiments.named(record["experiment"])
@@ -147,6 +149,12 @@ class Runs:
             as_it_was = replace(stage, experiment=trained, scale=condition.scale, seed=condition.seed)
             self._read[folder] = Run(folder, record, condition, as_it_was)
         return self._read[folder]
+
+
+def every_experiment(views):
+    """The experiments of EXPERIMENTS, and those on data sets of the user's own that something was run of in some Views."""
+    names = (*experiments.EXPERIMENTS, *(name for view in views for name in view.runs.own))
+    return [experiments.named(name) for name in dict.fromkeys(names)]
 
 
 def is_official(record):

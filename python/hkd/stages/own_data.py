@@ -1,6 +1,4 @@
-"""Data sets of the user's own in a folder of runs: what their records say of them, where the images are not at hand."""
-
-from pathlib import Path
+"""Data sets of the user's own in folders of runs: what their records say of them, where the images are not at hand."""
 
 from hkd.base.cli import UserError
 from hkd.paper import datasets, own
@@ -14,16 +12,17 @@ def declare(record):
             datasets.declare(facts)
 
 
-def declare_all(runs):
-    """The same of the runs under a folder: of each data set what its first readable record says. One that cannot be read is
-    refused where it is used."""
-    for folder in sorted(Path(runs).glob("*")):
-        if folder.name in datasets.DATASETS:
+def declare_all(folders):
+    """The same of the records of the stages in `folders`, as far as they can be read: a damaged one is refused where it is used.
+    Returns the names of the experiments on such data sets, in order."""
+    found = set()
+    for folder in folders:
+        if folder.parent.parent.name in datasets.DATASETS:
             continue
-        for path in sorted(folder.glob("*/*/record.json")):
-            try:
-                declare(records.read_record(path.parent))
-            except UserError:
-                continue
-            if own.known(folder.name) is not None:
-                break
+        try:
+            record = records.read_record(folder) or {}
+        except UserError:
+            continue
+        declare(record)
+        found |= {record["experiment"]} if record.get("data_sets") else set()
+    return tuple(sorted(found))
