@@ -1,24 +1,27 @@
-"""Writes a data set's LMDBs, mean files and manifest from its official archive.
+"""Writes a data set's LMDBs, mean files and manifest from its official archive, or from images of your own.
 
     python data_tools/make_lmdb.py --dataset cifar10 [--source PATH] [--out data/cifar10] [--pad 4] [--seed 1] [--index]
+                                   [--mean R,G,B|FILE]
+    python data_tools/make_lmdb.py --dataset NAME --source FOLDER|FILE.csv|LMDB [--resize 32] [--grey|--colour]
+                                   [--test-share 0.1]
     python data_tools/make_lmdb.py --dataset cifar10 [--out data/cifar10] --check      reads every record of what is built
 
     train_lmdb               Datum, uint8, channels x height x width (red, green, blue), zero-padded, shuffled by --seed
     test_lmdb                the same without padding, in the official order
     mean_train.binaryproto   per-pixel mean of the training images, of the padded size, 0 in the padding: a padded pixel
-    mean_test.binaryproto    minus its mean is exactly 0, as in He et al. 2016 (none for MNIST: no preprocessing there)
+    mean_test.binaryproto    minus its mean is exactly 0, as in He et al. 2016 (none for MNIST: no preprocessing there);
+                             with --mean one number for all pixels of a channel, or a file, in place of what is measured
     train_index_lmdb         with --index: the place of each training image in the official order (index_lmdb.py)
-    manifest.json            counts, seed, padding, checksums
+    manifest.json            counts, seed, padding, checksums; of your own images the names of the classes
 
 Random crops and mirroring are Caffe's own, at training time (transform_param). Everything is written beside --out under
 another name and renamed at the end (building.py), and then read back: a digest that is printed was measured on what is there.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -29,110 +32,131 @@ if __name__ == "__main__":
     use_project_python()
 
 import lmdb
-import numpy as np
-from caffe.proto import caffe_pb2
-from rich.progress import track
 
-import datasets
+import gathered
 import index_lmdb
-import sources
-import tiny_imagenet
+import means
+import pictures
+import writing
 from building import only_builder, put_in_place
-from hkd.base.files import shown, write_whole
-from hkd.paper.contents import key, verify
-from hkd.paper.datasets import (
-    DATASETS,
-    FILES,
-    INDEX_FILE,
-    MANIFEST,
-    MEAN_FILES,
-    dataset,
-    read_manifest,
-    read_written,
-    whole_name,
-)
-
-IMAGES_A_TRANSACTION = 4096
-BYTES_A_TRANSACTION = 24 << 20
-"""LMDB holds the pages of a transaction in memory: at most this much of larger images."""
+from hkd.base.files import shown
+from hkd.paper import datasets, own
+from hkd.paper.contents import verify
+from hkd.paper.datasets import DATASETS, INDEX_FILE, MANIFEST, read_manifest, read_written, whole_name
+from official import Official
+from own_images import How, Own
 
 
-def make_lmdb(facts, source=None, out=None, pad=None, seed=1, trust=False, quiet=False, index=False):
-    """Builds data set `facts` into folder `out` (default: NAME in the data folder) and returns its manifest.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a build, wherever its images are from. pad: None for the data set's own; mean: as means.given takes it."""
 
-    If the same build is there already, only the index is added to it where it has none and `index` says so. Raises UserError
+    pad: int | None = None
+    seed: int = 1
+    index: bool = False
+    mean: str | None = None
+    quiet: bool = False
+
+    def settled(self, origin, facts):
+        """(pad, means.Given or None) for a data set whose facts are known. Raises UserError."""
+        pad = origin.pad(facts) if self.pad is None else self.pad
+        if not 0 <= pad <= facts.size:
+            raise UserError(f"--pad {pad}: expected 0 to {facts.size} pixels for {facts.name}")
+        return pad, means.given(self.mean, facts) if self.mean else None
+
+
+def make_lmdb(facts, source=None, out=None, quiet=False):
+    """Builds an official data set as the papers have it; see build."""
+    return build(Official(facts, source), out, Asked(quiet=quiet))
+
+
+def build(origin, out, asked):
+    """Builds what a content.Origin has into folder `out` (default: its name in the data folder) and returns its manifest.
+
+    If the same build is there already, only the index is added to it where it has none and it is asked for. Raises UserError
     for bad input, leaving `out` as it was.
     """
-    out = whole_name(out or default_folder("data") / facts.name)
-    pad = facts.pad if pad is None else pad
-    if not 0 <= pad <= facts.size:
-        raise UserError(f"--pad {pad}: expected 0 to {facts.size} pixels for {facts.name}")
+    out = whole_name(out or default_folder("data") / origin.name)
+    if (facts := origin.facts(out)) is not None:
+        asked.settled(origin, facts)  # what cannot be is said before the time that reading takes
     # Without the lock first, for a data set that is built already may lie where nothing can be written.
-    manifest = _standing(out, facts, pad, seed, source, index)
+    manifest = _standing(origin, out, asked)
     if manifest is None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with only_builder(out) as partial:
-            manifest = _standing(out, facts, pad, seed, source, index) or _make(
-                facts, source, out, partial, pad, seed, trust, quiet, index
-            )
-    verify(manifest, facts)
+            manifest = _standing(origin, out, asked) or _make(origin, out, partial, asked)
+    verify(manifest, origin.facts(out))
     return manifest
 
 
-def check(facts, out=None):
+def check(origin, out=None):
     """Reads every record of a data set that is built, whether it was read before or not, and returns its manifest."""
-    out = whole_name(out or default_folder("data") / facts.name)
-    manifest = read_manifest(out, facts)
+    out = whole_name(out or default_folder("data") / origin.name)
+    facts = origin.facts(out)
+    manifest = facts and read_manifest(out, facts)
     if manifest is None:
-        raise UserError(f"no {facts.title} in {shown(out)}: name its folder with --out, or build it: without --check")
+        title = facts.title if facts else origin.name
+        raise UserError(f"no {title} in {shown(out)}: name its folder with --out, or build it: without --check")
     verify(manifest, facts, again=True)
     return manifest
 
 
-def _make(facts, source, out, partial, pad, seed, trust, quiet, index):
+def _make(origin, out, partial, asked):
     """Builds the data set, or the index of one that stands, in folder `partial` and puts it into its place."""
     try:
         if out.exists():
-            _add_index(facts, source, read_manifest(out, facts), partial)
+            _add_index(origin, read_manifest(out, origin.facts(out)), partial)
         else:
-            _build(facts, source, partial, pad, seed, trust, quiet, index)
+            with origin.read(partial.parent, asked.pad, asked.quiet) as content:
+                pad, mean = asked.settled(origin, content.facts)
+                writing.write(content, partial, pad, asked.seed, asked.index, mean, asked.quiet)
             put_in_place(partial, out)
     except lmdb.Error as error:
         raise UserError(f"{partial}: cannot be written ({error}): is the disk full? make room and try again") from None
     except OSError as error:
         error.filename = error.filename or str(partial)  # a write that fails names none
         raise
-    return read_manifest(out, facts)
+    return read_manifest(out, origin.facts(out))
 
 
-def _standing(out, facts, pad, seed, source, index):
+def _standing(origin, out, asked):
     """The manifest of the same data set built before, or None where it, or the index that is asked for, is still to be made.
     Anything else at `out` is not ours to overwrite."""
+    facts = origin.facts(out)
+    if facts is None:
+        if out.exists():
+            raise UserError(
+                f"{shown(out)} holds {read_written(out)['dataset']}, not {origin.name}: name another --out, or delete it"
+            )
+        return None
     manifest = read_manifest(out, facts)
     if manifest is None:
         return None
-    for what, have, want in (("--pad", manifest.pad, pad), ("--seed", manifest.seed, seed)):
+    pad, mean = asked.settled(origin, facts)
+    of_means = manifest.mean or "measured", mean.text if mean else "measured"
+    for what, have, want in (
+        ("--pad", manifest.pad, pad),
+        ("--seed", manifest.seed, asked.seed),
+        ("--mean", *of_means),
+    ):
         if have != want:
             raise UserError(f"{shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
-    if index and not manifest.indexed:
+    if asked.index and not manifest.indexed:
         return None
-    built_from = read_written(out)["source"]
-    # The official images are the same from wherever they came.
-    if source is not None and not manifest.official and built_from != str(Path(source).absolute()):
-        raise UserError(f"{shown(out)} was built from {built_from}, not {source}: name another --out, or delete it")
+    origin.refuse_other(out, manifest, read_written(out))
     print(f"{shown(out)} is built already: {manifest.train_images:,} + {manifest.test_images:,} images")
     return manifest
 
 
-def _add_index(facts, source, manifest, partial):
-    """Adds the index to a data set that was built without. Nothing else of it changes; `source` is read to check each image."""
+def _add_index(origin, manifest, partial):
+    """Adds the index to a data set that was built without. Nothing else of it changes; its source is read to check each image."""
     require_writable(manifest.folder)  # before the time that reading takes
     written = read_written(manifest.folder)
-    if source is None:
-        source = written["source"] if Path(written["source"]).exists() else default_source(facts)
-    (images, labels), *_ = datasets.read_dataset(facts, Path(source), trust=True)
-    order = shuffled(len(labels), manifest.seed)
-    index_lmdb.check(manifest, source, images, labels, order)
+    origin = origin.again(written)
+    with origin.read(partial.parent, manifest.pad, quiet=True) as content:
+        images, labels = content.train
+        order = writing.shuffled(len(labels), manifest.seed)
+        index_lmdb.check(manifest, content.source, images, labels, order)
     partial.mkdir()
     index_lmdb.write(partial, order)
     # Without its line in the manifest it is not part of the data set: a kill before that line leaves the old state.
@@ -140,163 +164,102 @@ def _add_index(facts, source, manifest, partial):
     shutil.rmtree(manifest.folder / folder, ignore_errors=True)
     shutil.move(partial / folder, manifest.folder / folder)  # the data set may be a mount of its own
     written["bytes"][INDEX_FILE] = (manifest.folder / INDEX_FILE).stat().st_size
-    path = manifest.folder / MANIFEST
-    times = path.stat()
-    write_whole(path, _text(written))
+    times = (manifest.folder / MANIFEST).stat()
+    path = writing.write_manifest(manifest.folder, written)
     # The images are as old as they were: Snakemake need not ask whether stages are to be trained again.
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def shuffled(count, seed):
-    """The order of the training images in train_lmdb: record p is image order[p]."""
-    return np.random.default_rng(seed).permutation(count)
+# --- the command line -------------------------------------------------------------------------------------------------------
 
 
-def _build(facts, source, folder, pad, seed, trust, quiet, index):
-    source = Path(source) if source is not None else default_source(facts)
-    train, test, differences, source_sha256 = datasets.read_dataset(facts, source, trust)
-    if differences:
-        # An unpacked folder of files too many to list cannot be told from the official one.
-        published = sources.DOWNLOADS[facts.name][0].file if facts.name in sources.ARCHIVES else facts.title
-        counts, expected = (len(train[1]), len(test[1])), (facts.train_images, facts.test_images)
-        if counts == expected:
-            how = "; ".join(differences)
-        else:
-            how = "{:,} + {:,} images (official: {:,} + {:,})".format(*counts, *expected)
-        print(f"note: {source} is not the official {published}: {how}", file=sys.stderr)
-    folder.mkdir()
-    order = shuffled(len(train[1]), seed)
-    digest = hashlib.sha256()
-    sums = np.zeros(train[0].shape[1:], np.uint64) if facts.mean else None
-    write_lmdb(folder / "train_lmdb", *train, order, pad, digest, quiet, sums)
-    write_lmdb(folder / "test_lmdb", *test, np.arange(len(test[1])), 0, digest, quiet)
-    if index:
-        index_lmdb.write(folder, order)
-    if facts.mean:
-        mean = (sums / len(order)).astype(np.float32)
-        write_mean(folder / "mean_train.binaryproto", np.pad(mean, ((0, 0), (pad, pad), (pad, pad))))
-        write_mean(folder / "mean_test.binaryproto", mean)
-    manifest = {
-        "dataset": facts.name,
-        "train": _counts(facts, train[1]) | {"size": facts.size + 2 * pad},
-        "test": _counts(facts, test[1]) | {"size": facts.size},
-        "channels": ["red", "green", "blue"] if facts.channels == 3 else ["grey"],
-        "layout": "Datum: uint8, channels x height x width",
-        "pad": pad,
-        "seed": seed,
-        "official": not differences,
-        "source": str(source.absolute()),
-        "source_sha256": source_sha256,
-        "pixels_sha256": digest.hexdigest(),
-        "bytes": {
-            file: (folder / file).stat().st_size
-            for file in (*FILES, *MEAN_FILES, INDEX_FILE)
-            if (folder / file).exists()
-        },
-    }
-    if isinstance(train[0], tiny_imagenet.Jpegs):
-        manifest["decoder"] = tiny_imagenet.decoder()
-    write_whole(folder / MANIFEST, _text(manifest))
-
-
-def _text(manifest):
-    return json.dumps(manifest, indent=1) + "\n"
-
-
-def default_source(facts):
-    """Debian's package for Fashion-MNIST, an archive that lies in the data folder, else a download."""
-    packaged = Path(sources.FASHION_MNIST_PACKAGE)
-    if facts.name == "fashion-mnist" and packaged.is_dir():
-        return packaged
-    archive = default_folder("data") / sources.DOWNLOADS[facts.name][0].file
-    # MNIST and Fashion-MNIST are not in one file each, and theirs have the same names.
-    if len(sources.DOWNLOADS[facts.name]) == 1 and archive.exists():
-        return archive
-    from fetch import fetch
-
-    try:
-        return fetch(facts.name, default_folder("data") / "downloads" / facts.name)
-    except UserError as error:
-        package = "; or apt-get install dataset-fashion-mnist" if facts.name == "fashion-mnist" else ""
-        raise UserError(f"{error}{package}") from None
-
-
-def write_lmdb(path, images, labels, order, pad, digest, quiet, sums=None):
-    """images N x C x H x W and labels N, uint8, written in `order` with `pad` zero pixels on each side; every label and
-    padded pixel goes into `digest`, and the pixels of every image onto `sums` (C x H x W) if given. Keys are the positions,
-    so that a cursor reads them in order.
-    """
-    _, channels, height, width = images.shape
-    padded = np.zeros((channels, height + 2 * pad, width + 2 * pad), np.uint8)
-    inner = padded[:, pad : pad + height, pad : pad + width]
-    # A value over half a page lies in whole pages of its own.
-    map_size = len(order) * (padded.size // 4096 + 2) * 4096 + (64 << 20)
-    step = min(IMAGES_A_TRANSACTION, max(1, BYTES_A_TRANSACTION // padded.size))
-    path.mkdir()  # LMDB would give the folder the mode of the file, and nobody but root could open what is in it
-    with lmdb.open(str(path), map_size=map_size, sync=False, lock=False, mode=0o644) as environment:
-        starts = range(0, len(order), step)
-        for start in track(starts, description=path.name, disable=quiet or not sys.stdout.isatty(), transient=True):
-            # A new message now and then: protobuf keeps all that was ever put into one as long as it lives.
-            datum = caffe_pb2.Datum(channels=channels, height=padded.shape[1], width=padded.shape[2])
-            with environment.begin(write=True) as transaction:
-                for position in range(start, min(start + step, len(order))):
-                    index = order[position]
-                    inner[...] = images[index]
-                    if sums is not None:
-                        sums += inner
-                    datum.data = padded.tobytes()
-                    datum.label = int(labels[index])
-                    digest.update(bytes((datum.label,)))
-                    digest.update(datum.data)
-                    transaction.put(key(position), datum.SerializeToString(), append=True)
-        environment.sync(True)
-
-
-def write_mean(path, mean):
-    """mean: C x H x W, float32, as Caffe's own compute_image_mean writes it."""
-    channels, height, width = mean.shape
-    blob = caffe_pb2.BlobProto(num=1, channels=channels, height=height, width=width, data=mean.ravel())
-    path.write_bytes(blob.SerializeToString())
-
-
-def _counts(facts, labels):
-    return {"images": len(labels), "per_class": np.bincount(labels, minlength=facts.classes).tolist()}
-
-
-def main():
-    parser = Parser(description="Write a data set's LMDBs, mean files and manifest.")
-    parser.add_argument("--dataset", required=True, metavar="{" + ",".join(DATASETS) + "}")
-    parser.add_argument(
+def parser():
+    p = Parser(description="Write a data set's LMDBs, mean files and manifest.")
+    p.add_argument(
+        "--dataset", required=True, metavar="{" + ",".join(DATASETS) + ",NAME}", help="NAME: of images of your own"
+    )
+    p.add_argument(
         "--source",
         help="the official archive (.tar.gz, .tar.xz, .zip) or its folder; default: the archive in the data folder, else "
-        "a download",
+        "a download. Of NAME a folder of class folders, or of train/ and test/ of them; a .csv of path,label[,split]; an LMDB of "
+        "Caffe, or a folder of two, train_lmdb/ and test_lmdb/",
     )
-    parser.add_argument("--out", help="default: NAME in $HKD_DATA, else in data")
-    parser.add_argument(
+    p.add_argument("--out", help="default: NAME in $HKD_DATA, else in data")
+    p.add_argument(
         "--pad",
         type=int,
-        help="zero pixels on each side of a training image; default: 4 for CIFAR and SVHN, 8 for Tiny-ImageNet, else 0",
+        help="zero pixels on each side of a training image; default: 4 for CIFAR and SVHN, 8 for Tiny-ImageNet, an eighth of the "
+        "side of your own, else 0",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the shuffle; default 1")
-    parser.add_argument(
+    p.add_argument(
+        "--mean",
+        metavar="R,G,B|FILE",
+        help="subtract these pixel values, 0 to 255, in place of the measured mean of each pixel (one number for grey images), or "
+        "what is in a binaryproto file",
+    )
+    p.add_argument("--seed", type=int, default=1, help="of the shuffle, and of --test-share; default 1")
+    p.add_argument(
         "--index",
         action="store_true",
         help="write train_index_lmdb too, for networks that keep something for each image; a data set that is there gets it added",
     )
-    parser.add_argument("--trust", action="store_true", help="use files whose content is not the official one")
-    parser.add_argument("--check", action="store_true", help="read every record of what is built, and build nothing")
-    options = parser.parse_args()
+    p.add_argument("--trust", action="store_true", help="use files whose content is not the official one")
+    p.add_argument("--check", action="store_true", help="read every record of what is built, and build nothing")
+    yours = p.add_argument_group("of images of your own")
+    yours.add_argument(
+        "--resize", type=int, metavar="N", help="make every image N x N pixels large; default: refuse others"
+    )
+    colours = yours.add_mutually_exclusive_group()
+    for kind in (pictures.GREY, pictures.COLOUR):
+        colours.add_argument(
+            f"--{kind}",
+            dest="colours",
+            action="store_const",
+            const=kind,
+            help=f"make every image {kind}; default: as they are",
+        )
+    yours.add_argument("--test-share", type=float, help="of each class, where there is no test/; default 0.1")
+    return p
+
+
+OF_OWN = ("resize", "colours", "test_share")
+
+
+def read_origin(options):
+    """The content.Origin that the command line names. Raises UserError for what does not go together."""
+    if options.dataset in DATASETS:
+        for key in OF_OWN:
+            if (value := getattr(options, key)) is not None:
+                word = f"--{value}" if key == "colours" else f"--{key.replace('_', '-')} {value}"
+                raise UserError(
+                    f"{word} is of images of your own: give them a --dataset NAME of their own, or leave it out"
+                )
+        return Official(datasets.dataset(options.dataset), options.source, options.trust)
+    if wrong := own.wrong_name(options.dataset, DATASETS):
+        raise UserError(f"--dataset {options.dataset}: {wrong}")
+    if options.trust:
+        raise UserError("--trust is of official archives: leave it out")
+    if options.resize is not None:
+        gathered.check_size(options.resize, f"--resize {options.resize}")
+    if options.test_share is not None and not 0 < options.test_share < 1:
+        raise UserError(f"--test-share {options.test_share:g}: expected more than 0 and less than 1, as 0.1")
+    how = How(options.colours, options.resize, options.test_share)
+    return Own(options.dataset, options.source, how, options.seed)
+
+
+def main():
+    options = parser().parse_args()
     if options.seed < 0:
         raise UserError(f"--seed {options.seed}: expected 0 or more")
-    facts = dataset(options.dataset)
+    origin = read_origin(options)
     if options.check:
-        if options.source or options.index or options.trust or options.pad is not None:
+        given = [options.source, options.index, options.trust, options.mean, *(getattr(options, key) for key in OF_OWN)]
+        if any(given) or options.pad is not None:
             raise UserError("--check builds nothing: give it --dataset and --out alone")
-        manifest = check(facts, options.out)
+        manifest = check(origin, options.out)
     else:
-        manifest = make_lmdb(
-            facts, options.source, options.out, options.pad, options.seed, options.trust, index=options.index
-        )
+        asked = Asked(options.pad, options.seed, options.index, options.mean)
+        manifest = build(origin, options.out, asked)
     print(
         f"{shown(manifest.folder)}: {manifest.train_images:,} training and {manifest.test_images:,} test images, "
         f"pixels sha256 {manifest.pixels[:12]}" + (", indexed" if manifest.indexed else "")

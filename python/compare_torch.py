@@ -59,6 +59,7 @@ def main():
         raise UserError(f"--iterations {options.iterations}: expected 1 or more")
     if options.export:
         take_from_record(options)
+    datasets.declare_in(options.data)
     kind = options.stage or "kd"
     asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
     experiment = experiments.experiment(asked.experiment, asked.settings)

@@ -30,6 +30,7 @@ from hkd.results import shown as shown_tables
 from hkd.results.runs import Choice, Runs, View
 from hkd.results.sheet import markdown
 from hkd.results.targets import TARGETS, WEIGHTS
+from hkd.stages import own_data
 
 OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
 NAMES = (*TARGETS, "claims", "report", *OF_EXPERIMENTS)
@@ -152,8 +153,9 @@ def _stray(key, value, mode):
 
 def main():
     options = read_options()
+    own_data.declare_all(options.runs.glob("*/*/*"))
     for name in options.names:
-        if name not in NAMES and not name.endswith(experiment_file.SUFFIX):
+        if name not in NAMES and not experiments.is_pair(name) and not name.endswith(experiment_file.SUFFIX):
             raise did_you_mean(name, NAMES, "table or figure")
     if options.cost:
         return print_cost(options)
@@ -203,7 +205,7 @@ def made(name, runs):
         return collected.claimed(views)
     if name == "report":
         return {"report.html": report.page(views)}
-    if name in experiments.EXPERIMENTS:
+    if name not in TARGETS | WEIGHTS:
         return collected.compared(name, views)
     return collected.rendered((TARGETS | WEIGHTS)[name], views)
 

@@ -17,8 +17,9 @@ if __name__ == "__main__":
     use_project_python()
 
 from hkd.engines import choice
-from hkd.paper import experiment_file, experiments, methods
+from hkd.paper import datasets, experiment_file, experiments, methods
 from hkd.results import weights
+from hkd.stages import own_data
 from hkd.stages.given import options as given_options
 from hkd.stages.stage import NETS, lineage, planned
 from hkd.training import curves, driver, status
@@ -125,6 +126,8 @@ def main():
         ("--teacher-data", options.teacher_data),
     ):
         check_name(option, folder)
+    for folder in (options.data, options.teacher_data):
+        datasets.declare_in(folder)
     chosen = _asked(options)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
@@ -213,6 +216,7 @@ def list_experiments():
 
 
 def show_status(options):
+    own_data.declare_all(options.runs.glob("*/*/*"))
     dataset = _asked(options).dataset if options.experiment else "*"
     return (status.watch if options.watch else status.show)(options.runs, dataset)
 

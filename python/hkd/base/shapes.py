@@ -29,15 +29,14 @@ def parse(text, shape):
         raise ValueError("nested too deep") from None
     except ValueError as error:
         raise ValueError(f"no JSON: {error}") from None
-    check(content, shape)
-    return content
+    return checked(content, shape)
 
 
-def check(content, shape):
-    """Raises ValueError, in a few words, for content of another shape than the given one."""
+def checked(content, shape):
+    """What was read before, where it is of the given shape. Raises ValueError, in a few words, where it is not."""
     error = best_match(Draft202012Validator(shape).iter_errors(content))
     if error is None:
-        return
+        return content
     where = ".".join(map(str, error.absolute_path))
     said = error.message if len(error.message) <= 100 else f"not of the expected {error.validator}"
     raise ValueError(f"{where}: {said}" if where else said)

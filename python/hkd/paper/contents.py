@@ -32,6 +32,11 @@ def key(position):
     return b"%08d" % position
 
 
+def label_bytes(label, facts):
+    """A label as it goes into the digest: a byte, two where a byte does not hold every class."""
+    return label.to_bytes(1 if facts.classes <= 256 else 2, "little")
+
+
 def verify(manifest, facts, again=False, say=lambda line: None):
     """Raises UserError, naming the file and the record, unless the data set is, record by record, what its manifest says.
 
@@ -93,20 +98,27 @@ def _read_all(result, manifest, facts):
     size = facts.size + 2 * manifest.pad
     digest, sums = hashlib.sha256(), np.zeros((facts.channels, size, size), np.uint64)
     for label, pixels in _images(manifest, facts, FILES[0], manifest.train_images, sums.shape):
-        digest.update(bytes((label,)))
+        digest.update(label_bytes(label, facts))
         digest.update(pixels)
         if facts.mean:
             sums += np.frombuffer(pixels, np.uint8).reshape(sums.shape)
     for label, pixels in _images(manifest, facts, FILES[1], manifest.test_images, (facts.channels, *[facts.size] * 2)):
-        digest.update(bytes((label,)))
+        digest.update(label_bytes(label, facts))
         digest.update(pixels)
+    mean, pad = None, manifest.pad
+    if facts.mean:
+        measured = (sums / manifest.train_images).astype(np.float32)[:, pad : size - pad, pad : size - pad]
+        mean = _read_mean(manifest, MEAN_FILES[1], measured.shape) if manifest.mean else measured
+    if manifest.mean:
+        digest.update(mean.tobytes())
     if digest.hexdigest() != manifest.pixels:
         what = f"labels and pixels have sha256 {digest.hexdigest()[:12]}, those that were built {manifest.pixels[:12]}"
         raise _damaged(manifest, manifest.folder, what)
     if facts.mean:
-        mean, pad = (sums / manifest.train_images).astype(np.float32), manifest.pad
-        for file, expected in zip(MEAN_FILES, (mean, mean[:, pad : size - pad, pad : size - pad]), strict=True):
-            _check_mean(manifest, file, expected)
+        padded = np.pad(mean, ((0, 0), (pad, pad), (pad, pad)))
+        for file, expected in zip(MEAN_FILES, (padded, mean), strict=True):
+            if not np.array_equal(_read_mean(manifest, file, expected.shape), expected):
+                raise _damaged(manifest, manifest.folder / file, "is not the mean of the training images")
     if manifest.indexed:
         _check_index(manifest)
 
@@ -148,15 +160,16 @@ def _datum(manifest, path, position, value, shape):
     return datum
 
 
-def _check_mean(manifest, file, expected):
+def _read_mean(manifest, file, expected):
+    """A mean file as float32 of the shape `expected`."""
     path = manifest.folder / file
     try:
         blob = caffe_pb2.BlobProto.FromString(path.read_bytes())
     except DecodeError:
         raise _damaged(manifest, path, "is no mean file of Caffe") from None
-    shape = (blob.channels, blob.height, blob.width)
-    if shape != expected.shape or not np.array_equal(np.array(blob.data, np.float32), expected.ravel()):
-        raise _damaged(manifest, path, "is not the mean of the training images")
+    if (blob.channels, blob.height, blob.width) != expected or len(blob.data) != math.prod(expected):
+        raise _damaged(manifest, path, f"is no mean of {' x '.join(map(str, expected))} pixels")
+    return np.array(blob.data, np.float32).reshape(expected)
 
 
 def _check_index(manifest):

@@ -1,15 +1,17 @@
 """The data sets: what is known of each before any file is read, and what its manifest says once LMDBs are built.
 
 The LMDBs are written by data_tools/make_lmdb.py. Networks and solver files are written from `Dataset` (so that they can
-be generated with no data at hand); a stage that trains reads the `Manifest` beside the LMDBs.
+be generated with no data at hand); a stage that trains reads the `Manifest` beside the LMDBs. Of a data set of the user's
+own everything is known from its manifest (own.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hkd.base import shapes
 from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import shown
+from hkd.paper import own
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,82 @@ DATASETS = {
 }
 
 
+SIZES = (8, 256)
+"""Height and width of an image of the user's own, which two stacks halve: a multiple of 4."""
+MOST_CLASSES = 4096
+
+FACTS = shapes.record(
+    {
+        "name": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\Z", "maxLength": own.LONGEST_NAME},
+        "classes": {"type": "integer", "minimum": 2, "maximum": MOST_CLASSES},
+        "channels": {"enum": [1, 3]},
+        "size": {"type": "integer", "minimum": SIZES[0], "maximum": SIZES[1], "multipleOf": 4},
+        "train_images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1},
+        "test_images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1},
+        "pad": {"type": "integer", "minimum": 0, "maximum": SIZES[1]},
+    },
+    closed=True,
+)
+"""What a record, a job or a manifest says of a data set of the user's own."""
+
+
 def dataset(name):
-    """The Dataset of that name. Raises UserError, with the nearest name, for an unknown one."""
-    if name not in DATASETS:
+    """The Dataset of that name: an official one, or one of the user's own that was declared, or is in a data folder. Raises
+    UserError, with the nearest name, for an unknown one."""
+    if name in DATASETS:
+        return DATASETS[name]
+    if own.known(name) is None and own.wrong_name(name, DATASETS):
         raise did_you_mean(name, DATASETS, "data set")
-    return DATASETS[name]
+    for folder in own.places() if own.known(name) is None else ():
+        declare_in(folder / name)
+    if own.known(name) is None:
+        raise UserError(
+            f"{did_you_mean(name, DATASETS, 'data set')}; images of your own become one by python data_tools/make_lmdb.py "
+            f"--dataset {name} --source FOLDER, and are looked for in {shown(own.places()[0] / name)}"
+        )
+    return own.known(name)
+
+
+def declare_in(folder):
+    """Declares the data set of the user's own that was built in `folder`; one of another kind, or none, is nobody's loss here."""
+    if folder is not None and (Path(folder) / MANIFEST).is_file():
+        written = read_written(Path(folder))
+        if written["dataset"] not in DATASETS:
+            declare(own_facts(Path(folder), written))
+
+
+def declare(facts):
+    """Declares {field: value}, as `said` gives them and FACTS describes them."""
+    own.declare(Dataset(**facts, mean=True, title=facts["name"]))
+
+
+def said(*names):
+    """What a record or a job has to say of those data sets that are the user's own: a list of FACTS."""
+    return [said_of(dataset(name)) for name in dict.fromkeys(names) if name is not None and name not in DATASETS]
+
+
+def said_of(facts):
+    """FACTS of a Dataset."""
+    return {key: value for key, value in asdict(facts).items() if key in FACTS["properties"]}
+
+
+def own_facts(folder, written):
+    """FACTS of a manifest, as read_written gives it. Raises UserError for one that lacks some."""
+    try:
+        facts = {
+            "name": written["dataset"],
+            "classes": len(written["class_names"]),
+            "channels": len(written["channels"]),
+            "size": written["test"]["size"],
+            "train_images": written["train"]["images"],
+            "test_images": written["test"]["images"],
+            "pad": written["pad"],
+        }
+        return shapes.checked({key: value if key == "name" else int(value) for key, value in facts.items()}, FACTS)
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{shown(folder / MANIFEST)}: not a manifest of images of your own ({error}): {rebuild(folder)}"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -65,9 +138,10 @@ class Manifest:
     test_images: int
     pad: int
     seed: int
-    pixels: str  # one sha256 over every label and pixel of both LMDBs, in their order
+    pixels: str  # one sha256 over every label and pixel of both LMDBs, in their order, and a mean that was given
     official: bool  # byte for byte the data set that its authors published
     indexed: bool  # train_index_lmdb is there: the place of each training image in the official order
+    mean: str = ""  # what was given in place of the measured mean
 
 
 FILES = ("train_lmdb/data.mdb", "test_lmdb/data.mdb")
@@ -76,7 +150,7 @@ INDEX_FILE = "train_index_lmdb/data.mdb"
 MANIFEST = "manifest.json"
 
 LARGEST_MANIFEST = 1 << 20  # bytes
-_SPLIT = shapes.record({"images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1}})
+_SPLIT = shapes.record({"images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1}}, {"size": shapes.COUNT})
 MANIFEST_SHAPE = shapes.record(
     {
         "dataset": {"type": "string"},
@@ -88,7 +162,13 @@ MANIFEST_SHAPE = shapes.record(
         "source": {"type": "string"},
         "pixels_sha256": shapes.SHA256,
         "bytes": {"type": "object", "additionalProperties": shapes.COUNT},
-    }
+    },
+    {
+        "mean": shapes.record({"given": {"type": "string", "minLength": 1}, "sha256": shapes.SHA256}),
+        # Of a data set of the user's own.
+        "class_names": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": MOST_CLASSES},
+        "channels": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3},
+    },
 )
 
 
@@ -99,13 +179,8 @@ def read_manifest(folder, facts):
     Sizes only are compared here, contents.verify reads what is in the files.
     """
     folder = whole_name(folder)
-    if not folder.exists():
+    if not is_built(folder):
         return None
-    if not (folder / MANIFEST).exists():
-        raise UserError(
-            f"{shown(folder)} was not written by make_lmdb.py (no {MANIFEST}; LMDBs of other programs have another order, "
-            f"padding or mean): name a folder that it built, or a new one"
-        )
     written = read_written(folder)
     sizes = written["bytes"]
     manifest = Manifest(
@@ -117,16 +192,33 @@ def read_manifest(folder, facts):
         written["pixels_sha256"],
         written["official"],
         INDEX_FILE in sizes,
+        written["mean"]["given"] if "mean" in written else "",
     )
     if written["dataset"] != facts.name:
         raise UserError(
             f"{shown(folder)} holds {written['dataset']}, not {facts.name}: name another folder with --data, or {rebuild(folder)}"
+        )
+    if facts.name not in DATASETS and own_facts(folder, written) != said_of(facts):
+        raise UserError(
+            f"{shown(folder)} was built again since, from other images: run the same command again, or name another folder with --data"
         )
     for file in files(manifest, facts):
         part = folder / file
         if not part.is_file() or part.stat().st_size != sizes.get(file):
             raise UserError(f"{shown(part)} is missing or not as make_lmdb.py wrote it: {rebuild(folder)}")
     return manifest
+
+
+def is_built(folder):
+    """Whether a data set, of whatever kind, is in `folder`, False where there is no folder. Raises UserError for one of other things."""
+    if not folder.exists():
+        return False
+    if not (folder / MANIFEST).exists():
+        raise UserError(
+            f"{shown(folder)} was not written by make_lmdb.py (no {MANIFEST}; LMDBs of other programs have another order, "
+            f"padding or mean): name a folder that it built, or a new one"
+        )
+    return True
 
 
 def read_written(folder):

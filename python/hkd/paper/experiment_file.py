@@ -73,7 +73,7 @@ def read(path):
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         _check_keys(content)
-        shapes.check(content, SHAPE)
+        shapes.checked(content, SHAPE)
         return _read(content)
     except FileNotFoundError:
         raise UserError(f"{shown(path)} is not there: name a TOML file, or an experiment of --list") from None

@@ -183,6 +183,7 @@ def _refuse_other_shape(experiment):
 
 # Data sets whose settings the papers do not state have those of another.
 LIKE = {"fashion-mnist": "mnist", "svhn": "cifar10", "tiny-imagenet": "cifar100"}
+OWN = "cifar10"  # whose settings a data set of the user's own has
 MIRRORED = ("cifar10", "cifar100", "tiny-imagenet")  # digits and clothes are not
 
 # Of the densely distilled flow's schedule nothing is known: FSP's, divided as ETRI divides its own (3 : 7 : 15).
@@ -192,8 +193,8 @@ FLOW_ITERATIONS = {"cifar10": (2_520, 5_880, 12_600), "cifar100": (4_571, 13_714
 def _from_paper(name, reported_in, dataset, teacher, student, **settings):
     """An experiment with what the papers state for its data set, or for the one that it is LIKE; schedule: of the student, and
     of the teacher too unless it has a teacher_schedule."""
-    like = LIKE.get(dataset, dataset)
-    settings.setdefault("mirror", dataset in MIRRORED)
+    like = LIKE.get(dataset, dataset if dataset in datasets.DATASETS else OWN)
+    settings.setdefault("mirror", (dataset if dataset in datasets.DATASETS else OWN) in MIRRORED)
     schedule = settings.pop("schedule", stated.SCHEDULE[like])
     return Experiment(
         name,
@@ -327,6 +328,14 @@ def _transfer(source, target):
 DEFAULT = "cifar10-r26-r14"
 
 
+NETWORK = r"-r(\d{1,9})(?:w(\d{1,9}))?"
+
+
+def is_pair(name):
+    """Whether a name is of the form DATASET-r20-r8 or DATASET-to-EXPERIMENT, so that `named` says what is wrong with it, if anything."""
+    return re.fullmatch(rf".+{NETWORK}{NETWORK}", name) is not None
+
+
 def named(name):
     """The experiment of that name without changes. Beside those of EXPERIMENTS there are DATASET-r20-r8, DATASET-r20w32-r8 (any
     pair of networks of 6n+2 layers), DATASET-to-EXPERIMENT, whose teacher was trained on DATASET, and DATASET-r26,
@@ -340,15 +349,15 @@ def named(name):
     if to:
         datasets.dataset(source)
         return _transfer(source, target)
-    network = r"-r(\d{1,9})(?:w(\d{1,9}))?"
-    written = re.fullmatch(rf"({'|'.join(datasets.DATASETS)}){network}(?:{network})?", name)
+    written = re.fullmatch(rf"(.+?){NETWORK}(?:{NETWORK})?", name)
     if written:
+        datasets.dataset(written[1])
         dataset, *numbers = written.groups()
         teacher, *student = (
             Architecture(*(int(n) for n in pair if n)) for pair in (numbers[:2], numbers[2:]) if pair[0]
         )
         where = "not in the paper" if student else "a teacher alone"
-        return _from_paper(name, where, dataset, teacher, student[0] if student else teacher)
+        return _from_paper(name, where, dataset, teacher, student[0] if student else teacher, methods=TABLE)
     raise did_you_mean(name, EXPERIMENTS, "experiment")
 
 

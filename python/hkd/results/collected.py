@@ -17,11 +17,11 @@ from hkd.engines import choice
 from hkd.paper import datasets, experiments
 from hkd.results import ablations, claims, figures, report, tables
 from hkd.results.kept import AFTER, Kept
-from hkd.results.runs import SET_ASIDE, check_log, check_place, names_of
+from hkd.results.runs import SET_ASIDE, check_log, check_place, every_experiment, names_of
 from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
 from hkd.results.variation import variation
-from hkd.stages import records
+from hkd.stages import own_data, records
 from hkd.stages.answers import FILE
 
 KEPT = ("record.json", records.LOG)
@@ -69,6 +69,7 @@ def _checked(folder):
     for name in records.engine(record).split("+"):
         if name not in choice.LABELS and not choice.MANY_GPUS.fullmatch(name):
             raise UserError(f"{where}: engine {record['engine']} is none of this project's: {', '.join(choice.LABELS)}")
+    own_data.declare(record)
     try:
         experiments.named(record["experiment"])
         datasets.dataset(record["dataset"])
@@ -130,9 +131,9 @@ def _run_targets(views):
 def _run_experiments(views):
     """The experiments of which something with a teacher was run."""
     return [
-        name
-        for name in experiments.EXPERIMENTS
-        if any(tables.taught(tables.comparison(name, view.runs)) for view in views)
+        one.name
+        for one in every_experiment(views)
+        if any(tables.taught(tables.comparison(one.name, view.runs)) for view in views)
     ]
 
 

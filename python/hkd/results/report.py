@@ -8,11 +8,10 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from hkd.paper import experiments
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
 from hkd.results import claims, figures, network_drawing, tables, targets
-from hkd.results.runs import Run, names_of, notes
+from hkd.results.runs import Run, every_experiment, names_of, notes
 from hkd.results.sheet import html
 from hkd.stages import records
 from hkd.stages.stage import NETS, Stage, planned
@@ -46,7 +45,7 @@ def page(views):
         claims=html(claims.sheet(claims.check(views))),
         tables=[_table(target, views) for target in of if target.form == "table"],
         figures=[one for target in of if target.form != "table" for one in _figures(target, views)],
-        curves=[curve for e in experiments.EXPERIMENTS.values() for curve in _curves(e, views)],
+        curves=[curve for e in every_experiment(views) for curve in _curves(e, views)],
         trained=trained,
         count=sum(len(t.runs) for t in trained),
         conditions=_conditions(trained),
@@ -105,7 +104,7 @@ def _image(svg):
 def _trained(views):
     """Every finished stage that an experiment knows, nets 1 to 3 together, in the order in which they are trained."""
     found = {}
-    for experiment in experiments.EXPERIMENTS.values():
+    for experiment in every_experiment(views):
         for method in ("", *METHODS):
             for stage in _stages(experiment, method):
                 same = tuple(run for view in views for run in view.runs.of(stage))

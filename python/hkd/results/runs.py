@@ -13,8 +13,9 @@ from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import sha256, shown
 from hkd.engines.choice import LABELS, MANY_GPUS
 from hkd.paper import experiments
+from hkd.paper.datasets import DATASETS
 from hkd.paper.settings import TRAINED, checked, number_text, setting_text
-from hkd.stages import records
+from hkd.stages import own_data, records
 from hkd.stages.stage import Stage, group
 
 SET_ASIDE = re.compile(r"\.before-\d+$")
@@ -112,6 +113,8 @@ class Runs:
                 continue
             key = (stage.parent.parent.name, stage.name.partition("+")[0])
             self._found.setdefault(key, []).append(stage)
+        self.own = own_data.declare_all(stage for found in self._found.values() for stage in found)
+        """Experiments on data sets of the user's own that something was run of."""
 
     def of(self, stage):
         """Every Run of `stage` (stage.Stage), whatever its scale, seed and settings, that the choice admits."""
@@ -137,7 +140,8 @@ class Runs:
                 raise UserError(
                     f"{shown(folder / 'record.json')} has no Pc, and {stage.name} classifies: delete {shown(folder)}"
                 )
-            official = all(one.get("official_data", True) for one in (record, *parents))
+            own_data.declare(record)
+            official = all(is_official(one) for one in (record, *parents))
             try:
                 experiments.named(record["experiment"])
                 condition = _condition(record, stage, official, _origin(record, parents))
@@ -149,6 +153,17 @@ class Runs:
             as_it_was = replace(stage, experiment=trained, scale=condition.scale, seed=condition.seed)
             self._read[folder] = Run(folder, record, condition, as_it_was)
         return self._read[folder]
+
+
+def every_experiment(views):
+    """The experiments of EXPERIMENTS, and those on data sets of the user's own that something was run of in some Views."""
+    names = (*experiments.EXPERIMENTS, *(name for view in views for name in view.runs.own))
+    return [experiments.named(name) for name in dict.fromkeys(names)]
+
+
+def is_official(record):
+    """Whether the images of a record are those that its data set has; of one of the user's own none were published."""
+    return record.get("official_data", True) or record["dataset"] not in DATASETS
 
 
 @dataclass(frozen=True)

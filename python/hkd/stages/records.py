@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hkd.base import shapes
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown, write_whole
+from hkd.paper.datasets import FACTS
 from hkd.paper.methods import KINDS
 from hkd.stages import answers, snapshots
 
@@ -98,6 +99,7 @@ SHAPE = shapes.record(
         "hardware": _TEXT,
         "official_data": {"type": "boolean"},
         "origin": _ORIGIN,
+        "data_sets": {"type": "array", "items": FACTS, "maxItems": 2},
     },
 )
 """What a record is (training.record writes it): every name in it is a folder's at most, never a path."""

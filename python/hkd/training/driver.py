@@ -158,7 +158,8 @@ def check_data(stage, manifest):
         )
     if stage.experiment.batch > manifest.train_images:
         raise UserError(
-            f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}"
+            f"{shown(manifest.folder)} has {manifest.train_images} training images, fewer than a batch of {stage.experiment.batch}: use a smaller one, "
+            f"--set batch=N"
         )
     beside.check_data(stage, manifest)
 
@@ -201,6 +202,11 @@ def build_data(stage, folder):
     """Builds the data set that is not there; one line says how to provide it where that cannot be done."""
     require_writable(folder)
     name = stage.experiment.dataset
+    if name not in datasets.DATASETS:
+        raise UserError(
+            f"no {name} in {shown(folder)}: name its folder with --data, or build it: python data_tools/make_lmdb.py "
+            f"--dataset {name} --source FOLDER --out {shown(folder)}"
+        )
     tool = [str(ROOT / "data_tools/make_lmdb.py"), "--dataset", name, "--out", str(folder)]
     tool += ["--index"] if stage.declared.indexed else []
     print(f"{shown(folder)} is not there: building it", flush=True)

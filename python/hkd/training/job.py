@@ -68,11 +68,15 @@ class Job:
         experiment = self.stage.experiment
         stage = {**_fields(self.stage), "experiment": experiment.name, "settings": experiments.changed(experiment)}
         given = self.given and self.given.as_json()
-        return json.dumps({**_fields(self), "stage": stage, "how": asdict(self.how), "given": given})
+        own = datasets.said(experiment.dataset, experiment.teacher_dataset)
+        whole = {**_fields(self), "stage": stage, "how": asdict(self.how), "given": given, "data_sets": own}
+        return json.dumps(whole)
 
     @classmethod
     def read(cls, text):
         given = json.loads(text)
+        for facts in given.pop("data_sets"):  # the experiment is made of them
+            datasets.declare(facts)
         stage, how = given.pop("stage"), given.pop("how")
         stage["experiment"] = experiments.restored(stage["experiment"], stage.pop("settings"))
         given["given"] = given["given"] and Given.from_json(given["given"])

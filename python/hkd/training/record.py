@@ -7,6 +7,7 @@ from dataclasses import asdict
 from hkd.base.cli import IMAGE, ROOT
 from hkd.base.files import sha256
 from hkd.engines import choice, devices
+from hkd.paper import datasets
 from hkd.stages import answers, records
 
 
@@ -18,6 +19,7 @@ def record_of(training):
     last = [line for line in records.read_log(training.folder) if "test_loss" in line][-1]
     made = [*records.FILES, records.FINAL, records.LOG, *([answers.FILE] if tests else [])]
     made += training.beside.kept
+    own = datasets.said(stage.experiment.dataset, stage.experiment.teacher_dataset)
     return {
         "stage": stage.name,
         "experiment": stage.experiment.name,
@@ -54,6 +56,7 @@ def record_of(training):
         },
         **({"origin": training.origin} if training.origin else {}),
         "official_data": training.manifest.official,
+        **({"data_sets": own} if own else {}),
         "digests": {
             "stage": training.digest,
             "pixels": training.manifest.pixels,

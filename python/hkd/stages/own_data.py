@@ -1,0 +1,28 @@
+"""Data sets of the user's own in folders of runs: what their records say of them, where the images are not at hand."""
+
+from hkd.base.cli import UserError
+from hkd.paper import datasets, own
+from hkd.stages import records
+
+
+def declare(record):
+    """Declares the data sets of the user's own that a record speaks of, but for those that are known."""
+    for facts in record.get("data_sets", []):
+        if own.known(facts["name"]) is None:
+            datasets.declare(facts)
+
+
+def declare_all(folders):
+    """The same of the records of the stages in `folders`, as far as they can be read: a damaged one is refused where it is used.
+    Returns the names of the experiments on such data sets, in order."""
+    found = set()
+    for folder in folders:
+        if folder.parent.parent.name in datasets.DATASETS:
+            continue
+        try:
+            record = records.read_record(folder) or {}
+        except UserError:
+            continue
+        declare(record)
+        found |= {record["experiment"]} if record.get("data_sets") else set()
+    return tuple(sorted(found))
