@@ -251,6 +251,10 @@ def test_two_lengths_stand_beside_each_other_the_longest_first(short, tmp_path):
     scales = [row["scale"] for row in rows_of(short / "table3.csv")]
     assert scales == ["1.0"] * 4 + ["", "1.0"] + ["0.015625"] * 5
 
+    # Two nets of three decide nothing while a shorter length has all.
+    claimed = {(row["place"], row["claim"]): row["scale"] for row in rows_of(short / "claims.csv") if row["p"]}
+    assert claimed["table3", "KD without hints > student alone, 8 layers"] == "0.015625"
+
     # With every net, not stage 1 of SL-ResNet: the longest that allows a test is what a claim is decided by.
     rest = longer(tmp_path / "rest", 0.8, only="teacher baseline-net r32-r8-kd-net hint-kd-net layerwise-kd-net")
     command(MAKE, "--measured", short, "--collect", rest, check=0)

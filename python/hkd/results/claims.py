@@ -125,8 +125,9 @@ CLAIMS = (
 
 
 def check(views):
-    """A Verdict for each claim, from [runs.View], the longest first: of the longest whose nets allow a test, else of the longest that
-    has both sides. The claims of one table or figure are one family of tests."""
+    """A Verdict for each claim, from [runs.View], the longest first: of the longest that has all nets of both sides, else of the longest
+    whose nets allow a test, else of the longest that has both sides: a length that is still under way decides nothing that a whole
+    one can. The claims of one table or figure are one family of tests."""
     verdicts = [_longest([_verdict(claim, view.runs) for view in views]) for claim in CLAIMS]
     families = defaultdict(list)
     for verdict in verdicts:
@@ -137,7 +138,8 @@ def check(views):
 
 def _longest(verdicts):
     tested = [verdict for verdict in verdicts if verdict.p is not None]
-    return next(iter([*tested, *(verdict for verdict in verdicts if verdict.run), *verdicts]))
+    whole = [verdict for verdict in tested if min(verdict.nets) == NETS]
+    return next(iter([*whole, *tested, *(verdict for verdict in verdicts if verdict.run), *verdicts]))
 
 
 def _verdict(claim, runs):
