@@ -79,7 +79,7 @@ SHAPE = shapes.record(
         "scale": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "seed": _INT,
         "random_seed": _INT,
-        "iterations": _INT,  # 0 of a teacher from elsewhere
+        "iterations": _INT,
         "Pc": _or_none(shapes.record({"last": _PERCENT, "best": _PERCENT, "best_iteration": _INT})),
         "test_loss": _NUMBER,
         "seconds": {**_NUMBER, "minimum": 0},
@@ -102,6 +102,12 @@ SHAPE = shapes.record(
         "data_sets": {"type": "array", "items": FACTS, "maxItems": 2},
     },
 )
+# A teacher from elsewhere is given, not trained; every other stage is trained.
+SHAPE |= {
+    "if": {"required": ["origin"]},
+    "then": {"properties": {"iterations": {"const": 0}}},
+    "else": {"properties": {"iterations": {"minimum": 1}}},
+}
 """What a record is (training.record writes it): every name in it is a folder's at most, never a path."""
 LINE = {
     **shapes.record({"iteration": _INT}, {"Pc": _PERCENT, "weights": {"type": "object"}}),
