@@ -12,7 +12,13 @@ from conftest import ROOT, command, snakemake
 from pages import PAGES, commands, marked
 
 TOP = ("python", "data_tools", "docker", "results", "tests", "prototxt", "solvers", "profiles")
-COMMANDS = list(dict.fromkeys(line for text in PAGES.values() for line in commands(text)))
+OWN = ("photos", "listed", "mixed", "known")
+"""Data sets of the user's own, whose commands test_own_images.py and test_foreign_lmdb.py run."""
+COMMANDS = [
+    line
+    for line in dict.fromkeys(line for text in PAGES.values() for line in commands(text))
+    if not re.search(rf"\b({'|'.join(OWN)})\b", line)
+]
 
 
 def needs_torch(words):
