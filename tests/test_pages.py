@@ -12,8 +12,14 @@ from conftest import ROOT, command, snakemake
 from pages import PAGES, commands, marked
 
 TOP = ("python", "data_tools", "docker", "results", "tests", "prototxt", "solvers", "profiles")
-COMMANDS = list(dict.fromkeys(line for text in PAGES.values() for line in commands(text) if "mine.toml" not in line))
-"""Those with mine.toml are run by test_experiment_file.py."""
+ELSEWHERE = ("photos", "listed", "mixed", "known", "mine.toml")
+"""In commands with data sets of the user's own, which test_own_images.py and test_foreign_lmdb.py run, and with an experiment file, which
+test_experiment_file.py runs."""
+COMMANDS = [
+    line
+    for line in dict.fromkeys(line for text in PAGES.values() for line in commands(text))
+    if not re.search(rf"\b({'|'.join(ELSEWHERE)})\b", line)
+]
 
 
 def needs_torch(words):
