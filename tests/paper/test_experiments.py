@@ -368,7 +368,7 @@ class TestAnyPair:
             ("cifar10-r20w5000-r8", ["width 5,000", "1,024"]),
             ("cifar10-r20w0-r8", ["width 0"]),
             ("cifar10-r14-r8-r8", ["unknown experiment 'cifar10-r14-r8-r8'", "did you mean cifar10-r14-r8"]),
-            ("cifar11-r14-r8", ["did you mean cifar10-r14-r8"]),
+            ("cifar11-r14-r8", ["unknown data set 'cifar11'", "did you mean cifar10?"]),
             (f"cifar10-r{20 * '9'}-r8", ["unknown experiment"]),
             ("", ["unknown experiment ''"]),
         ],

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from hkd.base.cli import UserError, did_you_mean
-from hkd.paper import datasets, stated
+from hkd.paper import datasets, own, stated
 from hkd.paper.architecture import ENDS, Architecture, modules
 from hkd.paper.methods import KINDS
 from hkd.paper.settings import HINTS, OF_DATA_SET, TRAINED, checked, number_text, read, setting
@@ -350,7 +350,7 @@ def named(name):
         datasets.dataset(source)
         return _transfer(source, target)
     written = re.fullmatch(rf"(.+?){NETWORK}(?:{NETWORK})?", name)
-    if written:
+    if written and (written[1] in datasets.DATASETS or not own.wrong_name(written[1], datasets.DATASETS)):
         datasets.dataset(written[1])
         dataset, *numbers = written.groups()
         teacher, *student = (
