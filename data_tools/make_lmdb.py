@@ -141,6 +141,8 @@ def _standing(origin, out, asked):
     ):
         if have != want:
             raise UserError(f"{shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
+    if mean and read_written(out)["mean"] != mean.said:
+        raise UserError(f"{shown(out)} was built with another {mean.text}: name another --out, or delete it")
     if asked.index and not manifest.indexed:
         return None
     origin.refuse_other(out, manifest, read_written(out))

@@ -10,6 +10,7 @@ import listed
 import pictures
 from gathered import Gathered, Wanted, gather
 from hkd.base.cli import UserError
+from hkd.paper.datasets import DATASETS
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def find(source):
         raise UserError(f"--source {source}: name the folder that it lies in")
     if path.suffix.lower() != ".csv" or not path.is_file():
         raise UserError(
-            f"--source {source}: expected a folder of class folders, a .csv of path,label, or an LMDB: unpack an archive first"
+            f"--source {source}: expected a folder of class folders, a .csv of path,label, or an LMDB: unpack an archive first "
+            f"(of an official one --dataset is {', '.join(DATASETS)})"
         )
     return Files(path, listed.table(path))
 
