@@ -10,6 +10,7 @@ import listed
 import pictures
 from gathered import Gathered, Wanted, gather
 from hkd.base.cli import UserError
+from hkd.base.files import shown
 from hkd.paper.datasets import DATASETS
 
 
@@ -42,6 +43,13 @@ def find(source):
             f"(of an official one --dataset is {', '.join(DATASETS)})"
         )
     return Files(path, listed.table(path))
+
+
+def refuse_inside(source, out):
+    """Raises UserError where the data set would be written into the folder that it is made from: it would be read the next time."""
+    source, out = Path(source).resolve(), Path(out).resolve()
+    if source == out or (source in out.parents and not foreign.find(source)):
+        raise UserError(f"{shown(out)} lies in --source, {shown(source)}: name a folder outside of it with --out")
 
 
 class Files:

@@ -306,6 +306,13 @@ def test_options_of_own_images_are_not_of_official_ones(source, refused):
     assert "did you mean cifar10? " in refused("--dataset", "cifr10")
 
 
+@pytest.mark.parametrize("out", [".", "built", "bag/built"])
+def test_a_place_inside_of_the_source(out, source):
+    done = build("mine", source, source / out)
+    one_line(done, "lies in --source", "outside of it with --out")
+    assert sorted(path.name for path in source.iterdir()) == ["bag", "boot"]
+
+
 def test_the_command_ends_in_one_line(source, tmp_path):
     (source / "bag/x.png").write_bytes(b"")
     one_line(build("mine", source, tmp_path / "out"), source / "bag/x.png", "empty")
