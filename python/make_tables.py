@@ -132,7 +132,7 @@ def _stray(key, value, mode):
 
 def main():
     options = read_options()
-    own_data.declare_all(options.runs.glob("*/*/*"))
+    own_data.declare_under(options.runs)
     for name in options.names:
         if name not in NAMES and not experiments.is_pair(name):
             raise did_you_mean(name, NAMES, "table or figure")

@@ -173,7 +173,7 @@ def status(options):
     from rich.console import Console
     from rich.table import Table
 
-    own_data.declare_all(options.runs.glob("*/*/*"))
+    own_data.declare_under(options.runs)
     dataset = experiments.experiment(options.experiment).dataset if options.experiment else "*"
     rows = list(driver.status_rows(options.runs, dataset))
     if not rows:
