@@ -70,7 +70,7 @@ def gather(where, entries, wanted, stream, folder, quiet=True):
     and how many more are."""
     one, wrong, digests, sha256 = None, [], [], hashlib.sha256()
     shown = not quiet and sys.stdout.isatty()
-    with pictures.strict(), naming(folder):
+    with naming(folder):
         for name, load in track(entries, description="reading", disable=not shown, transient=True):
             try:
                 data, image = load()

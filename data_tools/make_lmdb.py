@@ -36,6 +36,7 @@ import lmdb
 import gathered
 import index_lmdb
 import means
+import own_sources
 import pictures
 import writing
 from building import only_builder, put_in_place
@@ -141,6 +142,8 @@ def _standing(origin, out, asked):
     ):
         if have != want:
             raise UserError(f"{shown(out)} was built with {what} {have}, not {want}: name another --out, or delete it")
+    if mean and read_written(out)["mean"] != mean.said:
+        raise UserError(f"{shown(out)} was built with another {mean.text}: name another --out, or delete it")
     if asked.index and not manifest.indexed:
         return None
     origin.refuse_other(out, manifest, read_written(out))
@@ -243,6 +246,8 @@ def read_origin(options):
         gathered.check_size(options.resize, f"--resize {options.resize}")
     if options.test_share is not None and not 0 < options.test_share < 1:
         raise UserError(f"--test-share {options.test_share:g}: expected more than 0 and less than 1, as 0.1")
+    if options.source is not None:
+        own_sources.refuse_inside(options.source, options.out or default_folder("data") / options.dataset)
     how = How(options.colours, options.resize, options.test_share)
     return Own(options.dataset, options.source, how, options.seed)
 

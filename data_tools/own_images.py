@@ -12,7 +12,7 @@ import own_sources
 import pictures
 from content import Content
 from gathered import Chosen, nameless
-from hkd.base.cli import UserError
+from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import shown
 from hkd.paper.datasets import DATASETS, Dataset, is_built, own_facts, read_written
 
@@ -73,8 +73,7 @@ class Own:
     def read(self, folder, pad, quiet):
         if self.source is None:
             raise UserError(
-                f"--dataset {self.name} is none of {', '.join(DATASETS)}: name a folder, a .csv or an LMDB of images of your own "
-                f"with --source"
+                f"{did_you_mean(self.name, DATASETS, 'data set')}; of images of your own name a folder, a .csv or an LMDB with --source"
             )
         source = own_sources.find(self.source)
         if source.divided and self._how.test_share:

@@ -10,6 +10,8 @@ import listed
 import pictures
 from gathered import Gathered, Wanted, gather
 from hkd.base.cli import UserError
+from hkd.base.files import shown
+from hkd.paper.datasets import DATASETS
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,17 @@ def find(source):
         raise UserError(f"--source {source}: name the folder that it lies in")
     if path.suffix.lower() != ".csv" or not path.is_file():
         raise UserError(
-            f"--source {source}: expected a folder of class folders, a .csv of path,label, or an LMDB: unpack an archive first"
+            f"--source {source}: expected a folder of class folders, a .csv of path,label, or an LMDB: unpack an archive first "
+            f"(of an official one --dataset is {', '.join(DATASETS)})"
         )
     return Files(path, listed.table(path))
+
+
+def refuse_inside(source, out):
+    """Raises UserError where the data set would be written into the folder that it is made from: it would be read the next time."""
+    source, out = Path(source).resolve(), Path(out).resolve()
+    if source == out or (source in out.parents and not foreign.find(source)):
+        raise UserError(f"{shown(out)} lies in --source, {shown(source)}: name a folder outside of it with --out")
 
 
 class Files:

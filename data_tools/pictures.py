@@ -7,7 +7,6 @@ its EXIF note says. Colour profiles are not applied.
 import io
 import stat
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
 import PIL
@@ -17,7 +16,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")
 LARGEST_FILE = 64 << 20  # bytes
 MOST_PIXELS = 50_000_000
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Warning)
 GREY, COLOUR = "grey", "colour"
 PLAIN = {"1": "L", "L": "L", "LA": "L", "RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB"}
 """The modes of Pillow that are read, and what they become."""
@@ -25,13 +23,6 @@ PLAIN = {"1": "L", "L": "L", "LA": "L", "RGB": "RGB", "RGBA": "RGB", "P": "RGB",
 
 class Wrong(Exception):
     """What is wrong with an image, in a few words."""
-
-
-@contextmanager
-def strict():
-    """Inside, what a decoder only warns of is wrong too: a header that claims a huge image."""
-    with warnings.catch_warnings(action="error"):
-        yield
 
 
 def content(path):
@@ -50,23 +41,32 @@ def content(path):
 
 
 def decoded(data):
-    """A Pillow image, 8-bit grey (mode L) or RGB, of the bytes of a file. Raises Wrong. To be called inside of `strict`."""
+    """A Pillow image, 8-bit grey (mode L) or RGB, of the bytes of a file. Raises Wrong."""
     if not data:
         raise Wrong("empty")
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:25] == b"\x10":
         raise Wrong("16 bits a channel: convert it to 8")  # of colours Pillow would drop the lower byte in silence
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Wrong(f"{image.width:,} x {image.height:,} pixels: expected at most {MOST_PIXELS:,} in all")
-            if getattr(image, "n_frames", 1) > 1:
-                raise Wrong(f"animated, {image.n_frames} pictures: keep one of them")
-            image.load()
-            return _plain(ImageOps.exif_transpose(image) if image.info.get("exif") else image)
+        # What a decoder only warns of is wrong too: a header that claims a huge image.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return _read(data)
     except Image.UnidentifiedImageError:
         raise Wrong("no PNG, JPEG or WebP file, whatever its name") from None
-    except BROKEN as error:
+    except Wrong:
+        raise
+    except Exception as error:  # of any kind: what a decoder raises at damaged bytes is stated nowhere
         raise Wrong(f"damaged or cut short ({' '.join(str(error).split())[:100]})") from None
+
+
+def _read(data):
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise Wrong(f"{image.width:,} x {image.height:,} pixels: expected at most {MOST_PIXELS:,} in all")
+        if getattr(image, "n_frames", 1) > 1:
+            raise Wrong(f"animated, {image.n_frames} pictures: keep one of them")
+        image.load()
+        return _plain(ImageOps.exif_transpose(image) if image.info.get("exif") else image)
 
 
 def _plain(image):

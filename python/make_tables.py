@@ -153,7 +153,7 @@ def _stray(key, value, mode):
 
 def main():
     options = read_options()
-    own_data.declare_all(options.runs.glob("*/*/*"))
+    own_data.declare_under(options.runs)
     for name in options.names:
         if name not in NAMES and not experiments.is_pair(name) and not name.endswith(experiment_file.SUFFIX):
             raise did_you_mean(name, NAMES, "table or figure")

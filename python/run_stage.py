@@ -216,7 +216,7 @@ def list_experiments():
 
 
 def show_status(options):
-    own_data.declare_all(options.runs.glob("*/*/*"))
+    own_data.declare_under(options.runs)
     dataset = _asked(options).dataset if options.experiment else "*"
     return (status.watch if options.watch else status.show)(options.runs, dataset)
 

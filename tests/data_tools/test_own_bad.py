@@ -303,7 +303,14 @@ def test_a_source_of_no_kind(name, said, source, refused):
 def test_options_of_own_images_are_not_of_official_ones(source, refused):
     for words in (("--resize", "32"), ("--grey",), ("--test-share", "0.1")):
         assert "is of images of your own" in refused("--dataset", "cifar10", "--source", source, *words)
-    assert "name a folder, a .csv or an LMDB" in refused("--dataset", "cifr10")
+    assert "did you mean cifar10? " in refused("--dataset", "cifr10")
+
+
+@pytest.mark.parametrize("out", [".", "built", "bag/built"])
+def test_a_place_inside_of_the_source(out, source):
+    done = build("mine", source, source / out)
+    one_line(done, "lies in --source", "outside of it with --out")
+    assert sorted(path.name for path in source.iterdir()) == ["bag", "boot"]
 
 
 def test_the_command_ends_in_one_line(source, tmp_path):

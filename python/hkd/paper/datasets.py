@@ -5,6 +5,7 @@ be generated with no data at hand); a stage that trains reads the `Manifest` bes
 own everything is known from its manifest (own.py).
 """
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -257,8 +258,10 @@ def whole_name(folder):
 def require_index(manifest, facts):
     """Raises UserError where the data set was built without the index that a network asks for."""
     if not manifest.indexed:
-        seed = f" --seed {manifest.seed}" if manifest.seed != 1 else ""
+        more = f" --seed {manifest.seed}" if manifest.seed != 1 else ""
+        more += f" --pad {manifest.pad}" if facts.name not in DATASETS else ""
+        more += f" --mean {shlex.quote(manifest.mean)}" if manifest.mean else ""
         raise UserError(
             f"{shown(manifest.folder)} has no index of its training images: python data_tools/make_lmdb.py --dataset "
-            f"{facts.name} --index{seed} --out {shown(manifest.folder)}"
+            f"{facts.name} --index{more} --out {shown(manifest.folder)}"
         )

@@ -339,7 +339,7 @@ def is_pair(name):
 def named(name):
     """The experiment of that name without changes. Beside those of EXPERIMENTS there are DATASET-r20-r8, DATASET-r20w32-r8 (any
     pair of networks of 6n+2 layers), DATASET-to-EXPERIMENT, whose teacher was trained on DATASET, and DATASET-r26,
-    DATASET-r26w64, in which such a teacher is trained.
+    DATASET-r26w64, in which such a teacher is trained; DATASET may be one of the user's own (own.py), which has the settings of OWN.
 
     Raises UserError for an unknown name, and for data sets between which nothing can be transferred.
     """
