@@ -14,10 +14,12 @@ from content import Content
 from gathered import Chosen, nameless
 from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import shown
+from hkd.networks.solvers import LARGEST_TEST_BATCH, test_batch
 from hkd.paper.datasets import DATASETS, Dataset, is_built, own_facts, read_written
 
 TEST_SHARE = 0.1
 PAIRS = 5  # of images that are in train and test, those that the manifest names
+FEW, MANY = 10, 50  # images in a batch of a test
 PADDED = 8  # the padding is this part of the side, as CIFAR's
 
 
@@ -144,6 +146,15 @@ def in_both(read, train, test):
     return {"test_images": len(found), "first": [[read.names[a], read.names[b]] for a, b in found[:PAIRS]]}
 
 
+def slow_test(images):
+    """What is to be said of a number of test images that only small batches divide, or None: a test sees each of them once."""
+    batch = test_batch(images)
+    if batch >= FEW or images <= LARGEST_TEST_BATCH:
+        return None
+    fewer = next(n for n in range(1, LARGEST_TEST_BATCH) if test_batch(images - n) >= MANY)
+    return f"{images:,} test images divide into batches of {batch} alone, which is slow: leave out {fewer} of them"
+
+
 def tell(facts, said, how, test_labels):
     """Says on the terminal what was decided, and what is odd."""
     kind = "colour" if facts.channels == 3 else "grey"
@@ -159,5 +170,7 @@ def tell(facts, said, how, test_labels):
         notes.append(f"{both['test_images']:,} test images are training images too, pixel by pixel; the first: {pair}")
     if untested := set(range(facts.classes)) - set(test_labels.tolist()):
         notes.append(f"{len(untested):,} classes have no test image, the first: {said['class_names'][min(untested)]}")
+    if slow := slow_test(facts.test_images):
+        notes.append(slow)
     for note in notes:
         print(f"note: {note}", file=sys.stderr, flush=True)

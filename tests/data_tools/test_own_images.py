@@ -192,6 +192,14 @@ def test_mixtures_become_one_kind_and_one_size_where_that_is_asked_for(tmp_path)
     assert read_lmdb(tmp_path / "colour/test_lmdb")[0].shape[1:] == (3, 32, 32)
 
 
+def test_a_number_of_test_images_that_makes_tests_slow_is_said():
+    from own_images import slow_test
+
+    assert [slow_test(n) for n in (7, 97, 600, 10_000, 1_010)] == [None] * 5
+    assert slow_test(4_999) == "4,999 test images divide into batches of 1 alone, which is slow: leave out 1 of them"
+    assert "batches of 2 alone" in slow_test(9_998)
+
+
 def test_what_is_passed_over_and_what_is_followed(photos, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(photos, source)
