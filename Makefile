@@ -50,7 +50,7 @@ $(ready):
 	@touch $(ready)
 
 torch: setup
-	$(pip) -e '.[torch]'
+	$(pip) -e '.[caffe,torch]'
 	@$(py) docker/relocatable.py
 
 caffe-cuda: $(ready)

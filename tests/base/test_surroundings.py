@@ -76,6 +76,15 @@ class TestTheCurrentFolder:
                 assert "[sys.executable" not in line or "*SAFE_PATH" in line or path.name == "python.py", path
 
 
+def test_a_numpy_that_pycaffe_was_not_built_for_is_one_line(tmp_path):
+    """As what pip leaves behind: the metadata of a NumPy 2, found before that of the real one."""
+    about = tmp_path / "numpy-2.4.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 2.4.0\n")
+    done = command("python/run_stage.py", "--list", env={"PYTHONPATH": str(tmp_path)})
+    one_line(done, "built for NumPy 1", "NumPy 2.4.0", "make setup")
+
+
 class TestAnotherCaffe:
     @pytest.mark.parametrize("script", SCRIPTS)
     def test_no_script_imports_it(self, script, other_caffe):

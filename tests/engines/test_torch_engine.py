@@ -291,7 +291,7 @@ class TestRefused:
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name, *more: None if name == "torch" else real(name, *more)
         )
-        with pytest.raises(UserError, match=r"pip install -e '\.\[torch\]'"):
+        with pytest.raises(UserError, match=r"make torch.*pip install '\.\[torch\]'"):
             torch_engine.require()
 
     @pytest.mark.parametrize(

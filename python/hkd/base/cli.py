@@ -195,6 +195,9 @@ def use_project_python():
     except UserError as error:
         sys.exit(fail(error))
     if caffe_info():
+        problem = _newer_numpy()
+        if problem:
+            sys.exit(fail(problem))
         return
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = os.pathsep.join(entry for entry in entries if not _hides_caffe(entry))
@@ -267,6 +270,19 @@ def _other_caffe():
         return ""
     other = Path(spec.origin).parent
     return f"this Python ({sys.executable}) has no pycaffe but {other}, which is not of this project: run `make setup` in {ROOT}"
+
+
+def _newer_numpy():
+    """The line for a NumPy that pycaffe was not built for, which ends in a crash where it is imported; else ''."""
+    import importlib.metadata
+
+    try:
+        version = importlib.metadata.version("numpy")
+    except importlib.metadata.PackageNotFoundError:  # what imports it will say so
+        return ""
+    if int(version.partition(".")[0]) < 2:
+        return ""
+    return f"pycaffe is built for NumPy 1, and NumPy {version} was installed beside it: `make setup`, or pip install 'numpy<2'"
 
 
 def _missing_package():

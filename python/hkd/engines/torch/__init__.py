@@ -23,7 +23,7 @@ def require():
     """Raises UserError where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise UserError(
-            "--engine torch needs PyTorch, which is not installed: pip install -e '.[torch]' in the checkout"
+            "--engine torch needs PyTorch, which is not installed: `make torch`, or where no pycaffe is `pip install '.[torch]'`"
         )
 
 

@@ -100,7 +100,7 @@ def _array(path, name, tensor):
 def _require_torch(path, what):
     if importlib.util.find_spec("torch") is None:
         raise UserError(
-            f"{shown(path)}: PyTorch reads {what}, and is not installed: pip install -e '.[torch]', or give .safetensors of float32"
+            f"{shown(path)}: PyTorch reads {what}, and is not installed: make torch, or give .safetensors of float32"
         )
 
 
