@@ -28,7 +28,10 @@ from hkd.training import curves, driver, status
 def parser():
     p = Parser(description="Train one stage of one experiment, and before it every stage that it needs.")
     p.add_argument(
-        "--experiment", default=None, help=f"one of --list, or DATASET-to-EXPERIMENT; default {experiments.DEFAULT}"
+        "--experiment",
+        default=None,
+        help="one of --list; any pair, as cifar10-r56-r20 or cifar100-r32w64-r14w32 (w: channels of the first stack); DATASET-to-EXPERIMENT; "
+        f"or a TOML file; default {experiments.DEFAULT}",
     )
     p.add_argument(
         "--method",
@@ -93,7 +96,9 @@ def parser():
     p.add_argument(
         "--log-to", choices=curves.KINDS, help="also write the log's curves, for TensorBoard, beside log.jsonl"
     )
-    p.add_argument("--list", action="store_true", help="the experiments")
+    p.add_argument(
+        "--list", action="store_true", help="the experiments; any other pair can be named too, as mnist-r14-r8"
+    )
     given_options.add(p)
     p.add_argument("-v", "--verbose", action="store_true", help="show Caffe's own log (always kept in caffe.log)")
     return p
