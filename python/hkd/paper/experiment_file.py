@@ -15,7 +15,7 @@ an edited file makes new stages, and a record is read without the file.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hkd.base import shapes
@@ -49,12 +49,13 @@ SHAPE = shapes.record(
 @dataclass(frozen=True)
 class ExperimentFile:
     """What a file says. name: its own; experiment: the name of its pair; settings: as --set takes them;
-    methods: to be run, without the student alone; of a name, ()."""
+    methods: to be run, without the student alone; of a name, (); path: of the file, None for a name."""
 
     name: str
     experiment: str
     settings: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
+    path: Path | None = field(default=None, compare=False)
 
 
 def named(text, changes=()):
@@ -64,7 +65,7 @@ def named(text, changes=()):
         experiments.named(text)
         return ExperimentFile(text, text, tuple(changes))
     found = read(text)
-    return ExperimentFile(found.name, found.experiment, (*found.settings, *changes), found.methods)
+    return replace(found, settings=(*found.settings, *changes))
 
 
 def read(path):
@@ -74,7 +75,7 @@ def read(path):
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         _check_keys(content)
         shapes.checked(content, SHAPE)
-        return _read(content)
+        return replace(_read(content), path=path.absolute())
     except FileNotFoundError:
         raise UserError(f"{shown(path)} is not there: name a TOML file, or an experiment of --list") from None
     except IsADirectoryError:

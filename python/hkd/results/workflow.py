@@ -43,7 +43,6 @@ class Settings:
     seed: int = 1
     set: tuple[str, ...] = ()
     file: ExperimentFile | None = None  # what the one TOML file says that `experiments` may name instead
-    path: str = ""  # of that file
     runs: str = shown(default_folder("runs"))
     data: str = shown(default_folder("data"))
     out: str = shown(default_folder("results"))
@@ -55,7 +54,7 @@ class Settings:
 
 def settings(config):
     """Settings from Snakemake's config. Raises UserError for an unknown key and a value of the wrong kind."""
-    known = [f.name for f in fields(Settings) if f.name not in ("file", "path")]
+    known = [f.name for f in fields(Settings) if f.name != "file"]
     for key in config:
         if key not in known:
             raise did_you_mean(key, known, "config key")
@@ -78,9 +77,7 @@ def _with_file(read):
     if len(read.experiments) > 1:
         raise UserError(f"config experiments={','.join(read.experiments)}: {files[0]} is run by itself: name it alone")
     found = experiment_file.named(files[0], read.set)
-    return replace(
-        read, experiments=(found.experiment,), set=found.settings, file=found, path=str(Path(files[0]).absolute())
-    )
+    return replace(read, experiments=(found.experiment,), set=found.settings, file=found)
 
 
 def _folder(key, config):
@@ -241,8 +238,8 @@ class Workflow:
 
     def made_of(self, target):
         """What make_tables.py makes a target of: its name, or the path of its file, quoted for a shell."""
-        s = self.settings
-        return shlex.quote(s.path) if s.file and target == s.file.name else target
+        file = self.settings.file
+        return shlex.quote(str(file.path)) if file and target == file.name else target
 
     def table_words(self):
         """The arguments of make_tables.py that choose these runs and no others."""

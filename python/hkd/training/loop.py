@@ -281,6 +281,7 @@ class Training:
             self.progress.say(f"stopped at iteration {self.solver.iter:,}: the same command goes on from there")
         else:
             self.progress.say("stopped before the first iteration: the same command begins anew")
+        self.curves.end()
         raise Stopped(self.stop.number)
 
     def _finish(self):
