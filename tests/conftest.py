@@ -185,6 +185,16 @@ def once(tmp_path_factory):
     return made
 
 
+def copy_of_runs(runs, out):
+    """A copy to change. Weights, nearly all of its size, are links in it: replace such a file, never write into it."""
+
+    def copied(source, target):
+        weights = Path(source).suffix in (".caffemodel", ".solverstate")
+        return os.link(source, target) if weights else shutil.copy2(source, target)
+
+    return shutil.copytree(runs, out, copy_function=copied)
+
+
 def build_lmdb(out, dataset, source, *more):
     command("data_tools/make_lmdb.py", "--dataset", dataset, "--source", source, "--out", out, *more, check=0)
 

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from conftest import ROOT, command, one_line
+from conftest import ROOT, command, copy_of_runs, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.results import shown
@@ -32,7 +32,7 @@ def collected(paper_runs, tmp_path_factory):
     """The records of small runs of Caffe, collected, and what is made of them."""
     folder = tmp_path_factory.mktemp("measured")
     # These runs are of a smaller batch, which the paper's settings do not admit.
-    runs = shutil.copytree(paper_runs[0] / "runs", folder / "runs")
+    runs = copy_of_runs(paper_runs[0] / "runs", folder / "runs")
     for path in runs.glob("*/*/*/record.json"):
         record = records.read_record(path.parent)
         plain = record["stage"].partition("+")[0]

@@ -12,7 +12,7 @@ import caffe
 import pytest
 from scipy import stats
 
-from conftest import ROOT, command, one_line
+from conftest import ROOT, command, copy_of_runs, one_line
 from hkd.networks import deploy, prototxt
 from hkd.paper import experiments, stated
 from hkd.results import claims, cost, figures, sheet, significance, tables, targets
@@ -33,7 +33,7 @@ def runs(paper_runs):
 
 @pytest.fixture
 def copy(paper_runs, tmp_path):
-    return shutil.copytree(paper_runs[0] / "runs", tmp_path / "runs")
+    return copy_of_runs(paper_runs[0] / "runs", tmp_path / "runs")
 
 
 def stage(runs, pattern, dataset="*"):

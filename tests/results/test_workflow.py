@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, TINY, snakemake
+from conftest import ROOT, TINY, copy_of_runs, snakemake
 from hkd.base.files import sha256
 from hkd.paper import experiments, methods
 from hkd.results import targets, workflow
@@ -65,7 +65,7 @@ class TestTheRuns:
         assert "Nothing to be done" in said(done)
 
     def test_a_lost_record_is_made_again_to_the_same_weights(self, paper_runs, lmdbs, tmp_path):
-        runs = shutil.copytree(paper_runs[0] / "runs", tmp_path / "runs")
+        runs = copy_of_runs(paper_runs[0] / "runs", tmp_path / "runs")
         folder = next(runs.glob("*/*/r26-r14-kd-net2*"))
         before = sha256(folder / "final.caffemodel")
         for name in ("record.json", "final.caffemodel", "log.jsonl"):
@@ -76,7 +76,7 @@ class TestTheRuns:
 
     def test_runs_made_by_hand_are_used_not_made_again(self, paper_runs, lmdbs, tmp_path):
         """Snakemake knows nothing of a folder that was copied or trained by run_stage.py: it asks, and nothing is trained."""
-        runs = shutil.copytree(paper_runs[0] / "runs/cifar10", tmp_path / "runs/cifar10").parent
+        runs = copy_of_runs(paper_runs[0] / "runs/cifar10", tmp_path / "runs/cifar10").parent
         for marker in runs.glob("*/*/*/.finished"):
             marker.unlink()
         before = {path: path.stat().st_mtime_ns for path in runs.glob("*/*/*/final.caffemodel")}
@@ -106,7 +106,7 @@ def test_killed_in_the_middle_and_started_again(paper_runs, lmdbs, tmp_path):
 
 
 def test_a_stage_that_fails_takes_down_only_what_needs_it(paper_runs, lmdbs, tmp_path):
-    runs = shutil.copytree(paper_runs[0] / "runs/cifar10", tmp_path / "runs/cifar10").parent
+    runs = copy_of_runs(paper_runs[0] / "runs/cifar10", tmp_path / "runs/cifar10").parent
     for pattern in ("r26-r8-layerwise-kd-net1*", "r26-r8-concurrent-kd-net1*"):
         folder = next(runs.glob(f"*/*/{pattern}"))
         (folder / ".finished").unlink()
