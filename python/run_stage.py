@@ -22,7 +22,7 @@ from hkd.results import weights
 from hkd.stages import own_data
 from hkd.stages.given import options as given_options
 from hkd.stages.stage import NETS, lineage, planned
-from hkd.training import curves, driver, status
+from hkd.training import curves, driver, plan, status
 
 
 def parser():
@@ -176,7 +176,7 @@ def main():
         options.log_to,
         given,
     )
-    for text in dict.fromkeys(driver.idle_changes(stages)):
+    for text in dict.fromkeys(plan.idle_changes(stages)):
         print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)
     for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
         code = driver.run_stage(stage, how, options.dry_run, options.prepare)

@@ -15,7 +15,7 @@ from hkd.paper import experiments
 from hkd.paper.assumptions import ASSUMPTIONS, markdown
 from hkd.paper.datasets import DATASETS
 from hkd.stages import committed
-from hkd.training import driver
+from hkd.training import plan
 
 COMMITTED = sorted(
     str(path.relative_to(ROOT))
@@ -61,7 +61,7 @@ def test_a_stock_caffe_trains_the_committed_files(path, colour_indexed, fashion,
     (tmp_path / "solver.prototxt").write_text(solvers.text(solver, []))
     (tmp_path / "init.caffemodel").write_bytes(caffe_pb2.NetParameter(name="nothing to copy").SerializeToString())
     done = subprocess.run(
-        ["sh", "-c", driver.without_us(tmp_path, prototxt.parse(net.read_text()))],
+        ["sh", "-c", plan.command_without_driver(tmp_path, prototxt.parse(net.read_text()))],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -1,6 +1,7 @@
-"""The stages that a command needs, in order (driver), one of them in a process of its own (job), its loop (loop), what is trained
-beside it (beside: for hint-dynamic KD what is in hint_dynamic), its curves for TensorBoard (curves), what its record says (record), what a folder of
-runs has (status), what is said of a teacher from elsewhere (elsewhere).
+"""The stages that a command needs, in order (driver): what is to do (plan), the images (data_sets), each stage in a process of its
+own (process, job), its loop (loop), what is trained beside it (beside: for hint-dynamic KD what is in hint_dynamic), its curves for
+TensorBoard (curves), what its record says (record), what a folder of runs has (status), what is said of a teacher from elsewhere
+(elsewhere).
 
 It may import base, paper, layers, networks, stages and engines.
 """
