@@ -223,20 +223,22 @@ def fashion(fashion_source, once):
     return once("fashion", fill) / "fashion-mnist"
 
 
+def coloured(count):
+    """(count x 3 x 32 x 32 images, their labels): the first of Fashion-MNIST, coloured."""
+    grey = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)[:count].astype(np.uint16)
+    labels = read_idx(FASHION / "train-labels-idx1-ubyte.gz", 1)[:count]
+    images = np.zeros((count, 3, 32, 32), np.uint8)
+    for channel, weight in enumerate((256, 192, 128)):
+        images[:, channel, 2:30, 2:30] = grey * weight >> 8
+    images[:, :, :2] = np.arange(1, 33)  # nothing at the edges is 0: the padding can be told from the image
+    return images, labels
+
+
 @pytest.fixture(scope="session")
 def colour_source(once):
     """CIFAR-10's layout with real images, coloured from Fashion-MNIST: padding, mean and channels are all in play, and
     no test of them has to skip where CIFAR-10 itself is absent."""
-
-    def fill(folder):
-        grey = read_idx(FASHION / "train-images-idx3-ubyte.gz", 3)[:1200].astype(np.uint16)
-        labels = read_idx(FASHION / "train-labels-idx1-ubyte.gz", 1)[:1200]
-        images = np.zeros((1200, 3, 32, 32), np.uint8)
-        for channel, weight in enumerate((256, 192, 128)):
-            images[:, channel, 2:30, 2:30] = grey * weight >> 8
-        images[:, :, :2] = np.arange(1, 33)  # nothing at the edges is 0: the padding can be told from the image
-        write_cifar(folder / "cifar-10-batches-bin", images, labels, 200)
-
+    fill = lambda folder: write_cifar(folder / "cifar-10-batches-bin", *coloured(1200), 200)  # noqa: E731
     return once("colour-source", fill) / "cifar-10-batches-bin"
 
 
@@ -254,13 +256,13 @@ def colour_indexed(colour_source, once):
 
 
 @pytest.fixture(scope="session")
-def lmdbs(colour, fashion_source, once):
-    """A data folder as the workflow wants it: cifar10 as above, mnist of 640 + 200 images (Fashion-MNIST's, in MNIST's
-    format)."""
+def lmdbs(once):
+    """A data folder as the workflow wants it, with few images, since its many stages test on all of them: cifar10 of 250 + 50
+    (coloured) and mnist of 320 + 50 (Fashion-MNIST's, in MNIST's format)."""
 
     def fill(folder):
-        (folder / "cifar10").symlink_to(colour)
-        build_lmdb(folder / "mnist", "mnist", fashion_source)
+        build_lmdb(folder / "cifar10", "cifar10", write_cifar(folder / "cifar-10-batches-bin", *coloured(300), 50))
+        build_lmdb(folder / "mnist", "mnist", write_fashion(folder / "fashion", 320, 50))
 
     return once("data", fill)
 

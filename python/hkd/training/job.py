@@ -28,7 +28,8 @@ from hkd.stages import records, surgery
 from hkd.stages.given.teacher import Given, take
 from hkd.stages.snapshots import Snapshots
 from hkd.stages.stage import Stage
-from hkd.training.loop import Stopped, StopSignal, Training, build_solver, skip_data
+from hkd.training.loop import Stopped, StopSignal, Training
+from hkd.training.solver import build_solver, skip_data
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     fields.py   every field that is read is known; any other is an error      data.py    LMDBs, crops, mirrors, means
     blobs.py    blobs as arrays, in Caffe's files, from their fillers         layers.py  one small function a layer type
-    net.py      a network: forward, weights                                   solver.py  SGD, snapshots
+    built.py    one layer with its parameter blobs                            net.py     a network: forward, weights
+    solver.py   SGD, snapshots
     fusion.py   which layers run as one                                       steps.py   what then runs
     fused.py    several layers in one pass over a map, compiled               plain.py   an exported student, in plain PyTorch
     memo.py     a teacher's answers, kept                                     instance_weights.py  hint-dynamic KD's layer

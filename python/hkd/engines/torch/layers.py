@@ -43,7 +43,7 @@ def layer(name, message="", *fields, blobs=None):
 
 
 def run(b, blobs, x, phase):
-    """The tops of one layer: b is net.Built."""
+    """The tops of one layer: b is built.Built."""
     if b.layer.type == "BatchNorm":
         tops = b.kind.run(b.own, blobs, x, phase)
     else:

@@ -1,7 +1,6 @@
 """A network of one phase: its layers built and checked, run forward; parameter blobs in and out as caffemodels."""
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from hkd.base.cli import UserError
 from hkd.base.files import shown
 from hkd.engines.torch import fused, fusion, instance_weights, layers, steps
 from hkd.engines.torch.blobs import Blob, array, filled, proto, shape_text
+from hkd.engines.torch.built import Built
 from hkd.engines.torch.data import Feed
 from hkd.engines.torch.fields import one_of, only
 from hkd.networks.resnet import TEACHER
@@ -19,27 +19,6 @@ from hkd.networks.resnet import TEACHER
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 LAYER_FIELDS = ("name", "type", "bottom", "top", "param", "include", "loss_weight", "propagate_down", "phase")
 LOSSES = ("SoftmaxWithLoss", "EuclideanLoss")
-
-
-@dataclass
-class Built:
-    """One layer: its message, what runs it, its parameter blobs, and for each of them lr_mult and decay_mult."""
-
-    layer: object
-    kind: layers.Kind
-    blobs: list = field(default_factory=list)
-    rates: list = field(default_factory=list)
-    state: object = None  # of a layer that keeps something between passes
-
-    @property
-    def own(self):
-        """The layer's own parameter message (convolution_param ...)."""
-        return getattr(self.layer, self.kind.message) if self.kind.message else None
-
-    @property
-    def learns(self):
-        """Whether a parameter blob of it has an lr_mult other than 0."""
-        return any(lr for lr, _ in self.rates)
 
 
 class Net:
@@ -127,7 +106,6 @@ class Net:
                 if spec.name:  # two blobs of one name are one (net.cpp, AppendParam)
                     b.blobs[i] = shared.setdefault(spec.name, b.blobs[i])
                     one_of(tuple(b.blobs[i].shape), (wanted[i][0],), f"layer {b.layer.name}", f"shape of {spec.name}")
-            b.rates = _rates(b)
             for blob, (lr, _) in zip(b.blobs, b.rates, strict=True):
                 blob.requires_grad_(lr != 0 and self.phase == TRAIN)
             if b.state:
@@ -293,10 +271,3 @@ def _loss_weights(layer):
     default = [1.0] if layer.type in LOSSES else []
     given = given or default
     return given + [0.0] * (len(layer.top) - len(given))
-
-
-def _rates(b):
-    """(lr_mult, decay_mult) of each blob. BatchNorm's statistics never learn (batch_norm_layer.cpp:36-45)."""
-    given = [(spec.lr_mult, spec.decay_mult) for spec in b.layer.param][: len(b.blobs)]
-    given += [(1.0, 1.0)] * (len(b.blobs) - len(given))
-    return [(0.0, 0.0)] * len(given) if b.layer.type == "BatchNorm" else given
