@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from conftest import EXPERIMENT, ROOT, RUN, group
+from conftest import ROOT, RUN, group
 from hkd.base import signals
 from hkd.stages import surgery
 
-CHAIN = ["r14-teacher", *(f"r14-r8-layerwise-hint{i}" for i in (1, 2, 3)), "r14-r8-layerwise-kd-net1"]
+CHAIN = ["r14w4-teacher", *(f"r14w4-r8w4-layerwise-hint{i}" for i in (1, 2, 3)), "r14w4-r8w4-layerwise-kd-net1"]
 """The stages of conftest.chain."""
 
+LONG = "fashion-mnist-r14-r8"  # at the papers' width, whose iterations take some time
 KILL_SCALE = 0.004  # 144 iterations: long enough to be stopped in
 KILL = ("--stage", "baseline", "--set", "batch=8", "--snapshot-seconds", "0.2")
 
@@ -38,7 +39,7 @@ def begin(script, *arguments, before=(), **options):
 def begin_stage(data, runs, scale=KILL_SCALE, more=(), **options):
     """The process of a stage that is long enough to be stopped in; see stage_to_stop."""
     where = ("--data", data, "--runs", runs, "--scale", scale)
-    return begin(RUN, "--experiment", EXPERIMENT, *where, *KILL, *more, **options)
+    return begin(RUN, "--experiment", LONG, *where, *KILL, *more, **options)
 
 
 def stage_to_stop(runs, scale=KILL_SCALE):

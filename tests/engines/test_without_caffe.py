@@ -113,24 +113,24 @@ def test_images_to_a_table_by_the_torch_engine(checkout, fashion, fashion_source
     words = ("--data", lmdb, "--runs", runs, "--method", "layerwise", "--stage", "kd")
     said = run(python, checkout, "python/run_stage.py", *where, *words)
     assert "note: no pycaffe here: --engine torch" in said.stderr
-    record = json.loads((group(runs) / "r14-r8-layerwise-kd-net1/record.json").read_text())
+    record = json.loads((group(runs) / "r14w4-r8w4-layerwise-kd-net1/record.json").read_text())
     assert record["engine"] == "torch" and record["versions"]["numpy"] >= "2"
     for name in ("net.prototxt", "solver.prototxt"):  # the same as pycaffe's, but for the folder of the images
-        made = (group(runs) / "r14-r8-layerwise-kd-net1" / name).read_text().replace(str(lmdb), str(fashion))
+        made = (group(runs) / "r14w4-r8w4-layerwise-kd-net1" / name).read_text().replace(str(lmdb), str(fashion))
         assert (
             made.replace(str(runs), str(chain[0].parents[1]))
-            == (chain[0] / "r14-r8-layerwise-kd-net1" / name).read_text()
+            == (chain[0] / "r14w4-r8w4-layerwise-kd-net1" / name).read_text()
         )
     table = run(python, checkout, "python/make_tables.py", *where, "--runs", runs, "--out", tmp_path / "out").stdout
     assert "layer-wise hints, then KD" in table
-    weights = group(runs) / "r14-r8-layerwise-kd-net1/final.caffemodel"
+    weights = group(runs) / "r14w4-r8w4-layerwise-kd-net1/final.caffemodel"
     words = ("--weights", weights, "--export", "safetensors", "--data", lmdb, "--out", tmp_path / "out")
     assert "as in the torch engine" in run(python, checkout, "python/compare_torch.py", *words).stdout
     done = run(python, checkout, "python/compare_torch.py", "--data", lmdb, "--experiment", EXPERIMENT, code=2)
     assert "--engine caffe needs pycaffe" in done.stderr
 
     # Killed, and gone on with by pycaffe's road: one snapshot is the other's.
-    (kept,) = [group(runs) / "r14-teacher/final.solverstate"]
+    (kept,) = [group(runs) / "r14w4-teacher/final.solverstate"]
     assert caffe_pb2.SolverState.FromString(kept.read_bytes()).iter == 18
 
 

@@ -134,13 +134,13 @@ def test_a_signal_between_two_stages_ends_the_command_too(fashion, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    first = group(tmp_path) / "r14-teacher+batch=8"
+    first = group(tmp_path) / "r14w4-teacher+batch=8"
     wait_for(lambda: (first / "final.caffemodel").exists())  # its record is still to be written
     process.send_signal(signal.SIGTERM)
     process.communicate()
     # Just between two processes it has no child to pass the signal on to, and ends at once: as good.
     assert process.returncode == 128 + signal.SIGTERM
-    assert not (group(tmp_path) / "r14-r8-layerwise-hint2+batch=8").exists()
+    assert not (group(tmp_path) / "r14w4-r8w4-layerwise-hint2+batch=8").exists()
 
 
 def test_two_drivers_on_one_folder(fashion, tmp_path):

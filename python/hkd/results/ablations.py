@@ -4,8 +4,6 @@ every run that was made."""
 import statistics
 from collections import defaultdict
 
-from scipy import stats
-
 from hkd.paper import experiments, stated
 from hkd.paper.settings import number_text
 from hkd.results import significance, tables
@@ -165,7 +163,7 @@ def _p_between(other, own):
     """p between the nets of two engines, None where one has none or nets that are one."""
     if not own.done or other.repeated or own.repeated:
         return None
-    return _p_of_one_variance(other.values(), own.values())
+    return significance.student(other.values(), own.values())
 
 
 def rows_of(*methods):
@@ -187,15 +185,6 @@ def line_of(runs, row):
 def each(line):
     """Pc of every net of a line, in words."""
     return ", ".join(f"{value:.2f}" for value in line.values()) or DASH
-
-
-def _p_of_one_variance(a, b):
-    """p of Student's t-test, or None without any spread. SciPy's own takes no sample of one."""
-    spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in (a, b)]
-    if not any(spreads):
-        return None
-    of_a, of_b = ((statistics.mean(values), sd, len(values)) for values, sd in zip((a, b), spreads, strict=True))
-    return float(stats.ttest_ind_from_stats(*of_a, *of_b).pvalue)
 
 
 def every_run(folder):

@@ -3,11 +3,6 @@
 import io
 import statistics
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display needed
-import matplotlib.pyplot as plt
-
 from hkd.paper import stated
 from hkd.results import tables
 from hkd.results.rows import PROPOSED
@@ -24,7 +19,6 @@ HATCHES = (
     "++++", "oooo", "////..", "\\\\\\\\", "xx..", "//..", "oo--", "++||", "OOOO",
 )  # fmt: skip
 PAPER = {"color": "black", "linewidth": 2}
-plt.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
 
 
 def sections(target, views):
@@ -45,10 +39,21 @@ def _has_hint_losses(target, view):
     return any(view.runs.of(stage) for row in target.rows for stage in row.hint_stages())
 
 
+def _empty(width, height):
+    """A figure of so many inches without content, and its axes."""
+    # Here, since it takes a second, and most commands draw nothing.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
 def draw(target, runs):
     """The matplotlib figure of a target (rows.Target) that is a figure, from `runs` (runs.Runs)."""
     forms = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights, "fast": _fast}
-    figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+    figure, axes = _empty(7.5, 4.8)
     made_with = forms[target.form](axes, target, runs)
     title = f"{target.label}. {target.title}"
     axes.set_title(title + (f"\n{', '.join(made_with)}" if made_with else ""), fontsize=11)
@@ -56,11 +61,10 @@ def draw(target, runs):
 
 
 def rendered(figure, kind):
-    """The figure as the bytes of a `kind` (png or svg) file, without date or version; closes it."""
+    """The figure as the bytes of a `kind` (png or svg) file, without date or version."""
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-    plt.close(figure)
     return stream.getvalue()
 
 
@@ -267,7 +271,7 @@ def accuracy_curves(title, found, wide=False):
 
     Lines differ in style as well as in colour, and are named with what they ended at.
     """
-    figure, axes = plt.subplots(figsize=(11, 6) if wide else (7.5, 4.5), layout="constrained")
+    figure, axes = _empty(*((11, 6) if wide else (7.5, 4.5)))
     for number, line in enumerate(found):
         for run in line.done:
             tests = [entry for entry in run.log() if "Pc" in entry]

@@ -4,7 +4,12 @@ import statistics
 import warnings
 from dataclasses import dataclass
 
-from scipy import stats
+
+def _stats():
+    """scipy.stats, imported when a p is asked for: that takes a second, and most commands need none."""
+    from scipy import stats
+
+    return stats
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,21 @@ def welch(a, b, alternative="two-sided"):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's, where one of the two has no spread
-        return float(stats.ttest_ind(a, b, equal_var=False, alternative=alternative).pvalue)
+        return float(_stats().ttest_ind(a, b, equal_var=False, alternative=alternative).pvalue)
+
+
+def student(a, b):
+    """p of Student's t-test, as if both had one variance; None without any spread. SciPy's own takes no sample of one."""
+    spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in (a, b)]
+    if not any(spreads):
+        return None
+    of_a, of_b = ((statistics.mean(values), sd, len(values)) for values, sd in zip((a, b), spreads, strict=True))
+    return float(_stats().ttest_ind_from_stats(*of_a, *of_b).pvalue)
+
+
+def of_f(F, between, inside):
+    """p of an analysis of variance: that F, of so many degrees of freedom between the groups and inside them, is not chance."""
+    return float(_stats().f.sf(F, between, inside))
 
 
 def holm(ps):

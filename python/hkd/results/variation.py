@@ -7,13 +7,11 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 
-from scipy import stats
-
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
 from hkd.results.ablations import each, line_of, rows_of, sheet_of
 from hkd.results.sheet import DASH
-from hkd.results.significance import p_text
+from hkd.results.significance import of_f, p_text
 from hkd.stages.stage import TEACHER, lineage
 
 
@@ -47,7 +45,7 @@ def analysed(groups):
     between = sum(len(group) * (statistics.mean(group) - mean) ** 2 for group in groups) / (count - 1)
     size = (total - sum(n * n for n in sizes) / total) / (count - 1)
     F = between / inside if inside else None
-    p = None if F is None else float(stats.f.sf(F, count - 1, total - count))
+    p = None if F is None else of_f(F, count - 1, total - count)
     return Variation(inside, max(0.0, (between - inside) / size), F, p)
 
 
