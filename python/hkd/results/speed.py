@@ -1,6 +1,7 @@
 """How long an iteration of a stage takes on this machine: a few seconds for each kind of network, on images of chance, so that
-no data set is needed. Each kind is measured in processes of its own, as many at once as jobs are to run side by side."""
+no data set is needed. Measured in as many processes at once as jobs are to run side by side."""
 
+import contextlib
 import json
 import statistics
 import subprocess
@@ -32,12 +33,16 @@ def of(stages, engine, precision, jobs, say):
     for stage in stages:
         like = planned(stage.experiment, "kd", "kd") if stage.declared.beside else stage
         kinds.setdefault(_kind(like), []).append((stage, like))
-    for number, same in enumerate(kinds.values(), 1):
-        like = same[0][1]
-        say(f"measuring {number} of {len(kinds)}: {like.experiment.name} {like.stem}")
-        seconds = _measured(like, engine, precision, jobs)
-        for stage, _ in same:
-            found[stage] = seconds * cost.of_iteration(stage) / cost.of_iteration(like)
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(engine, precision)) for _ in range(jobs)]
+        for number, same in enumerate(kinds.values(), 1):
+            like = same[0][1]
+            say(f"measuring {number} of {len(kinds)}: {like.experiment.name} {like.stem}")
+            for worker in workers:
+                worker.ask(like)
+            seconds = statistics.mean([worker.answer() for worker in workers])
+            for stage, _ in same:
+                found[stage] = seconds * cost.of_iteration(stage) / cost.of_iteration(like)
     return found
 
 
@@ -49,28 +54,49 @@ def _kind(stage):
     return (images, stage.kind, stage.learner, stage.learner_end, teacher, part.pairs, part.flows)
 
 
-def _measured(stage, engine, precision, jobs):
-    """The mean over `jobs` processes that run at the same time."""
-    asked = json.dumps([stage.experiment.name, stage.method, stage.part_index, engine, precision])
-    environment = choice.environment(engine, 1) | {"PYTHONPATH": str(ROOT / "python"), "GLOG_minloglevel": "2"}
-    started = [
-        subprocess.Popen(
-            [*module("hkd.results.speed"), asked], env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(jobs)
-    ]  # fmt: skip
-    ended = [(process, *process.communicate()) for process in started]
-    for process, _, errors in ended:
-        if process.returncode:
-            raise UserError(f"{stage.stem} cannot be measured: {(errors.strip().splitlines() or ['no word'])[-1]}")
-    return statistics.mean(float(said) for _, said, _ in ended)
+class Worker:
+    """A process of one thread that measures one stage after another. A context manager."""
+
+    def __init__(self, engine, precision):
+        environment = choice.environment(engine, 1) | {"PYTHONPATH": str(ROOT / "python"), "GLOG_minloglevel": "2"}
+        self.process = subprocess.Popen(
+            [*module("hkd.results.speed"), engine, precision], env=environment, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ask(self, stage):
+        self.stage = stage
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `answer` says
+            self.process.stdin.write(json.dumps([stage.experiment.name, stage.method, stage.part_index]) + "\n")
+            self.process.stdin.flush()
+
+    def answer(self):
+        """Seconds an iteration of the stage that was asked for. Raises UserError where it cannot be trained."""
+        said = self.process.stdout.readline()
+        if not said:
+            _, errors = self.process.communicate()
+            last = (errors.strip().splitlines() or ["no word"])[-1]
+            raise UserError(f"{self.stage.stem} cannot be measured: {last}")
+        return float(said)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
 
 
 def main():
-    """The side of a process that measures: prints seconds an iteration."""
-    name, method, part_index, engine, precision = json.loads(sys.argv[1])
-    stage = Stage(experiments.experiment(name), method, part_index, 0, 1.0, 1)
+    """The side of a process that measures: a stage a line in, seconds an iteration out."""
+    engine, precision = sys.argv[1:]
+    for line in sys.stdin:
+        name, method, part_index = json.loads(line)
+        stage = Stage(experiments.experiment(name), method, part_index, 0, 1.0, 1)
+        print(_seconds(stage, engine, precision), flush=True)
+
+
+def _seconds(stage, engine, precision):
     with tempfile.TemporaryDirectory() as folder:
         solver = _solver(stage, Path(folder), engine, precision)
         images = np.random.default_rng(1).normal(scale=50, size=solver.net.blobs["data"].data.shape)
@@ -82,7 +108,7 @@ def main():
             once = time.perf_counter()
             solver.step(1)
             times.append(time.perf_counter() - once)
-    print(statistics.median(times))
+    return statistics.median(times)
 
 
 def _solver(stage, folder, engine, precision):
