@@ -123,6 +123,23 @@ def main():
         raise UserError("--watch is of --status: add that, or leave it out")
     if options.status:
         return show_status(options)
+    check(options)
+    for folder in (options.data, options.teacher_data):
+        datasets.declare_in(folder)
+    given = given_weights(options)
+    stages = asked_stages(options, given)
+    how = asked_way(options, given)
+    for text in dict.fromkeys(plan.idle_changes(stages)):
+        print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)
+    for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
+        code = driver.run_stage(stage, how, options.dry_run, options.prepare)
+        if code:
+            return code
+    return 0
+
+
+def check(options):
+    """Raises UserError for what no stage could use."""
     if not (math.isfinite(options.snapshot_seconds) and options.snapshot_seconds >= 0):
         raise UserError(f"--snapshot-seconds {options.snapshot_seconds}: expected 0 or more")
     for option, folder in (
@@ -131,14 +148,15 @@ def main():
         ("--teacher-data", options.teacher_data),
     ):
         check_name(option, folder)
-    for folder in (options.data, options.teacher_data):
-        datasets.declare_in(folder)
+
+
+def asked_stages(options, given):
+    """The Stages that the command line names, a net each. given: the Given of --teacher-weights, or None."""
     chosen = _asked(options)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
             f"--teacher-data {options.teacher_data}: the teacher of {chosen.name} has the student's data, use --data"
         )
-    given = given_weights(options)
     if given:
         chosen = given_options.taught_by(given, chosen)
     method = options.method or methods.default_for(options.stage)
@@ -150,6 +168,11 @@ def main():
         raise UserError(
             f"--teacher-weights {options.teacher_weights[0]}: {stages[0].name} has no teacher that it could be: leave it out"
         )
+    return stages
+
+
+def asked_way(options, given):
+    """driver.Options: the engine, the device and the folders that the command line names. Notes say what was chosen for it."""
     engine, note = (options.engine, "") if options.engine else choice.default()
     if note:
         print(f"note: {note}", file=sys.stderr)
@@ -162,27 +185,20 @@ def main():
     choice.check(engine, precision, device)
     choice.check_memo(options.memo, engine, device)
     curves.require(options.log_to)
-    how = driver.Options(
-        options.runs,
-        options.teacher_data or options.data if options.stage == "teacher" else options.data,
-        device,
-        options.verbose,
-        options.snapshot_seconds,
-        engine,
-        precision,
-        options.wait,
-        options.teacher_data,
-        options.memo is not False,
-        options.log_to,
-        given,
+    return driver.Options(
+        runs=options.runs,
+        data=options.teacher_data or options.data if options.stage == "teacher" else options.data,
+        device=device,
+        verbose=options.verbose,
+        snapshot_seconds=options.snapshot_seconds,
+        engine=engine,
+        precision=precision,
+        wait=options.wait,
+        teacher_data=options.teacher_data,
+        memo=options.memo is not False,
+        log_to=options.log_to,
+        given=given,
     )
-    for text in dict.fromkeys(plan.idle_changes(stages)):
-        print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)
-    for stage in dict.fromkeys(stages):  # a shared stage is the same for every net
-        code = driver.run_stage(stage, how, options.dry_run, options.prepare)
-        if code:
-            return code
-    return 0
 
 
 def given_weights(options):

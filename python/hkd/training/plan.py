@@ -41,9 +41,12 @@ def print_plan(stage, options, folders, manifests):
     where = [shown(path) + ("" if manifests[name] else " (not there: will be built)") for name, path in folders.items()]
     engine = "" if options.label == "caffe" else f"   engine: {options.label}"
     print(f"data: {', '.join(where)}   device: {options.device}" + engine)
-    for needed in lineage(stage):
+    names = {
+        s: s.name if s.experiment.dataset == e.dataset else f"{s.experiment.dataset}: {s.name}" for s in lineage(stage)
+    }
+    width = max(34, *map(len, names.values()))
+    for needed, name in names.items():
         rate = needed.schedule.base_lr
-        name = needed.name if needed.experiment.dataset == e.dataset else f"{needed.experiment.dataset}: {needed.name}"
         state = records.state(needed.folder(options.runs), digest(needed, options, manifests))
         words = {
             "new": "to train",
@@ -52,7 +55,7 @@ def print_plan(stage, options, folders, manifests):
             "finished": "finished, used again",
             "changed": "changed since: to train again",
         }[state.status]
-        print(f"  {name:<34} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
+        print(f"  {name:<{width}} {needed.iterations:>7,} iterations   lr {rate:<7g} {words}")
         on_the_cpu = prototxt.without_cuda(needed.network("DATA", 1)) if options.device.gpus else []
         if on_the_cpu and options.engine == "caffe":
             print(f"    Python layers, which compute on the CPU: {', '.join(on_the_cpu)}")
