@@ -152,7 +152,7 @@ def check(options):
 
 def asked_stages(options, given):
     """The Stages that the command line names, a net each. given: the Given of --teacher-weights, or None."""
-    chosen = _asked(options)
+    chosen = asked_experiment(options)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
             f"--teacher-data {options.teacher_data}: the teacher of {chosen.name} has the student's data, use --data"
@@ -211,7 +211,7 @@ def given_weights(options):
     return given_options.read(options, weights.found(first))
 
 
-def _asked(options):
+def asked_experiment(options):
     """The Experiment that --experiment and --set name."""
     asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
     return experiments.experiment(asked.experiment, asked.settings)
@@ -238,7 +238,7 @@ def list_experiments():
 
 def show_status(options):
     own_data.declare_under(options.runs)
-    dataset = _asked(options).dataset if options.experiment else "*"
+    dataset = asked_experiment(options).dataset if options.experiment else "*"
     return (status.watch if options.watch else status.show)(options.runs, dataset)
 
 

@@ -1,5 +1,7 @@
 """The changes that python/hkd/README.md shows, made to a copy of the code as they stand there, and trained."""
 
+import importlib
+import inspect
 import json
 import os
 import re
@@ -9,7 +11,7 @@ import sys
 
 import pytest
 
-from conftest import FASHION, ROOT
+from conftest import EXPERIMENT, FASHION, ROOT, RUN
 from pages import PAGES, marked
 
 STAGE = ("--stage", "kd", "--scale", "0.0001", "--set", "batch=16", "--cpu", "--threads", "1")
@@ -111,3 +113,47 @@ def test_a_data_set(copy, tmp_path):
     run("python/run_stage.py", *words, "--prepare")
     (net,) = (tmp_path / "runs").glob("clothes/*/r8-baseline-net1/net.prototxt")
     assert "Clothes, r8-baseline" in net.read_text()
+
+
+def way_of_a_command():
+    """[(module, function or class)] of the page's table, in its order."""
+    rows = marked(PAGES["python/hkd/README.md"], "the way of a command").splitlines()[2:]
+    names = [re.match(r"\| `([\w.]+)` \|", row)[1] for row in rows]
+    return [(importlib.import_module(module), name) for module, _, name in (name.rpartition(".") for name in names)]
+
+
+def test_each_function_on_the_way_of_a_command_is_called_by_one_before_it():
+    way = way_of_a_command()
+    assert len(way) - 1 <= 10
+    before = ""
+    for number, (module, name) in enumerate(way):
+        called = f'module("{module.__name__}")' if name == "main" else f"{name}("
+        assert number == 0 or called in before, (module.__name__, name)
+        before += inspect.getsource(getattr(module, name))
+
+
+COUNTING = """
+import collections, runpy, sys
+counts = collections.Counter()
+def count(frame, event, _):
+    if event == "call":
+        counts[f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"] += 1
+main = runpy.run_path(sys.argv[1], run_name="run_stage")["main"]
+del sys.argv[1]
+sys.setprofile(count)
+code = main()
+sys.setprofile(None)
+print(code, counts["hkd.paper.settings.read"], counts["hkd.training.process.spawn"])
+"""
+
+
+def test_the_text_of_a_setting_is_read_once(fashion, tmp_path):
+    """On the real way, which trains a teacher and its student: the processes of the two are told a number."""
+    words = ("--method", "kd", "--stage", "kd", "--set", "lambda_kd=3", "--net", "2", "--scale", "0.0001", "--cpu")
+    where = ("--experiment", EXPERIMENT, "--data", str(fashion), "--runs", str(tmp_path / "runs"))
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING, str(ROOT / RUN), *words, *where], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1:] == ["0 1 2"], done.stdout + done.stderr
+    made = record(tmp_path / "runs", "r14w4-r8w4-kd-net2+lambda_kd=3")
+    assert made["settings"]["lambda_kd"] == 3.0 and made["net"] == 2
