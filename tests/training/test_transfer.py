@@ -216,7 +216,7 @@ def test_any_pair_of_data_sets_of_one_shape_can_be_named():
                 continue
             shapes.setdefault(e.dataset, set()).add(source)
             assert (named.teacher, named.student, named.dataset) == (e.teacher, e.student, e.dataset)
-            assert named.of_teacher.dataset == source
+            assert named.teacher_facts.name == source
     assert shapes == {
         "cifar10": {"cifar100", "svhn"},
         "cifar100": {"cifar10", "svhn"},

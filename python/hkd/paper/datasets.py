@@ -45,7 +45,7 @@ DATASETS = {
         Dataset("mnist", 10, 1, 28, 60_000, 10_000, pad=0, mean=False, title="MNIST"),
         # Not in the paper; treated as MNIST, whose format it has.
         Dataset("fashion-mnist", 10, 1, 28, 60_000, 10_000, pad=0, mean=False, title="Fashion-MNIST"),
-        # Preprocessing of these two is not stated: as CIFAR, padded by an eighth of the side (assumptions.py).
+        # Preprocessing of these two is not stated: as CIFAR, padded by an eighth of the side (assumptions).
         Dataset("svhn", 10, 3, 32, 73_257, 26_032, pad=4, mean=True, title="SVHN"),
         Dataset("tiny-imagenet", 200, 3, 64, 100_000, 10_000, pad=8, mean=True, title="Tiny-ImageNet"),
     )

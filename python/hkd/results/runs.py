@@ -14,6 +14,7 @@ from hkd.base.files import sha256, shown
 from hkd.engines.choice import LABELS, MANY_GPUS
 from hkd.paper import experiments
 from hkd.paper.datasets import DATASETS
+from hkd.paper.experiment import SCHEDULES, settings, unchecked
 from hkd.paper.settings import TRAINED, checked, number_text, setting_text
 from hkd.stages import own_data, records
 from hkd.stages.stage import Stage, group
@@ -231,8 +232,8 @@ def _origin(record, parents):
 def _condition(record, stage, official, origin):
     """Only the settings that reach the stage count: a stage may be shared by experiments that differ in others."""
     written = _settings(record, experiments.named(stage.experiment.name))
-    schedules = tuple((k, written.pop(k)) for k in experiments.SCHEDULES if k in written)
-    trained = experiments.unchecked(experiments.named(stage.experiment.name), schedules=schedules, **written)
+    schedules = tuple((k, written.pop(k)) for k in SCHEDULES if k in written)
+    trained = unchecked(experiments.named(stage.experiment.name), schedules=schedules, **written)
     scale, seed = float(record["scale"]), record["seed"]
     settings = _texts(replace(stage, experiment=trained, scale=scale, seed=seed))
     given = any(text.startswith("teacher_weights=") for text in settings)
@@ -242,7 +243,7 @@ def _condition(record, stage, official, origin):
 
 def _settings(record, default):
     """{setting: value} of a record, of those that --set knows. Raises UserError for a value that --set would not take."""
-    found, rules = {}, experiments.settings()
+    found, rules = {}, settings()
     for key, value in record["settings"].items():
         if key not in rules:
             continue

@@ -335,7 +335,7 @@ def comparison_title(experiment, found):
     """The heading of a comparison, and what it has to say of its length or ''."""
     e = experiments.experiment(experiment)
     scales = dict.fromkeys(run.condition.scale for line in found for run in line.done if run.condition.scale != 1)
-    transferred = f", teacher of {e.of_teacher.facts.title}" if e.teacher_dataset else ""
+    transferred = f", teacher of {e.teacher_facts.title}" if e.teacher_dataset else ""
     words = f"every number of iterations x {' and '.join(map(number_text, scales))}: not comparable with the paper's"
     return f"{e.facts.title}, {e.teacher.depth} -> {e.student.depth} layers{transferred}", words if scales else ""
 
