@@ -25,8 +25,7 @@ from hkd.base import python
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import experiment_file, experiments
-from hkd.results import claims, collected, cost, experiment_table, figures, report, speed, weights
-from hkd.results import shown as shown_tables
+from hkd.results import claims, collected, cost, experiment_table, figures, page_tables, report, speed, weights
 from hkd.results.lines import NETS
 from hkd.results.runs import Choice, Runs
 from hkd.results.sheet import markdown
@@ -218,9 +217,9 @@ def make_measured(options):
         if options.weights:
             weights.keep(options.collect, options.weights)
     files = collected.pages(options.measured, options.engine)
-    pages = renewed(options) if options.pages else {}
+    texts = renewed(options) if options.pages else {}
     collected.write(options.measured, files)
-    for page, text in pages.items():
+    for page, text in texts.items():
         write_whole(page, text)
     if options.weights:
         options.weights.mkdir(parents=True, exist_ok=True)
@@ -235,7 +234,7 @@ def renewed(options):
     found = {}
     for page in options.pages:
         try:
-            found[page] = shown_tables.refreshed(page.read_text(), sheets)
+            found[page] = page_tables.refreshed(page.read_text(), sheets)
         except OSError as error:
             raise UserError(f"--pages {page}: {error.strerror}") from None
         except UserError as error:

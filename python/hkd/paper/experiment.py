@@ -1,6 +1,6 @@
 """An experiment: a teacher, a student, a data set, and every setting that decides what is trained.
 
-Settings that a paper leaves open have their default here and their reason in assumptions.py. `--set name=value` changes
+Settings that a paper leaves open have their default here and their reason in assumptions/. `--set name=value` changes
 any of them for one command; a changed setting gets a run folder of its own.
 """
 
