@@ -5,7 +5,7 @@ from hkd.paper.experiment import Experiment
 
 # Data sets whose settings the papers do not state have those of another.
 LIKE = {"fashion-mnist": "mnist", "svhn": "cifar10", "tiny-imagenet": "cifar100"}
-OWN = "cifar10"  # whose settings a data set of the user's own has
+OWN_LIKE = "cifar10"  # whose settings a data set of the user's own has
 MIRRORED = ("cifar10", "cifar100", "tiny-imagenet")  # digits and clothes are not
 
 # Of the densely distilled flow's schedule nothing is known: FSP's, divided as ETRI divides its own (3 : 7 : 15).
@@ -15,8 +15,8 @@ FLOW_ITERATIONS = {"cifar10": (2_520, 5_880, 12_600), "cifar100": (4_571, 13_714
 def experiment_on(name, reported_in, dataset, teacher, student, **settings):
     """An experiment with what the papers state for its data set, or for the one that it is LIKE; schedule: of the student, and
     of the teacher too unless it has a teacher_schedule."""
-    like = LIKE.get(dataset, dataset if dataset in datasets.DATASETS else OWN)
-    settings.setdefault("mirror", (dataset if dataset in datasets.DATASETS else OWN) in MIRRORED)
+    like = LIKE.get(dataset, dataset if dataset in datasets.DATASETS else OWN_LIKE)
+    settings.setdefault("mirror", (dataset if dataset in datasets.DATASETS else OWN_LIKE) in MIRRORED)
     schedule = settings.pop("schedule", stated.SCHEDULE[like])
     return Experiment(
         name,

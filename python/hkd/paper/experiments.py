@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from hkd.base.cli import did_you_mean
-from hkd.paper import datasets, own, stated
+from hkd.paper import datasets, own_datasets, stated
 from hkd.paper.architecture import Architecture
 from hkd.paper.defaults import experiment_on
 from hkd.paper.experiment import SCHEDULES, parsed
@@ -15,14 +15,21 @@ FAST = {  # FSP 4.1: the student has a third of its teacher's iterations
     "student_tag": "21k",
 }
 NOAUG = {"augment": False, "tag": "noaug"}  # FSP 4.1.2, 4.2.2: CIFAR-100 without augmentation
-TABLE = ("kd", "hint-kd", "hint-kd-plus", "layerwise")
-SL = ("sl-resnet", "sl-resnet-kd")
+TABLE_METHODS = ("kd", "hint-kd", "hint-kd-plus", "layerwise")
+SL_METHODS = ("sl-resnet", "sl-resnet-kd")
 
 EXPERIMENTS = {
     e.name: e
     for e in (
-        experiment_on("cifar10-r26-r14", "Table 1", "cifar10", R(26), R(14), methods=TABLE),
-        experiment_on("cifar10-r14-r8", "Figures 4, 7", "cifar10", R(14), R(8), methods=(*TABLE, "concurrent", *SL)),
+        experiment_on("cifar10-r26-r14", "Table 1", "cifar10", R(26), R(14), methods=TABLE_METHODS),
+        experiment_on(
+            "cifar10-r14-r8",
+            "Figures 4, 7",
+            "cifar10",
+            R(14),
+            R(8),
+            methods=(*TABLE_METHODS, "concurrent", *SL_METHODS),
+        ),
         experiment_on(
             "cifar10-r26-r8",
             "Figures 8, 9, FSP Table 3",
@@ -32,8 +39,8 @@ EXPERIMENTS = {
             methods=("hint-kd", "concurrent", "layerwise", "fitnet", "fsp"),
         ),
         experiment_on("cifar10-r26w32-r14", "Table 5", "cifar10", R(26, 32), R(14), methods=("hint-kd", "layerwise")),
-        experiment_on("cifar100-r26-r8", "Table 2", "cifar100", R(26, 64), R(8, 64), methods=TABLE),
-        experiment_on("cifar100-r20-r8", "Figure 5", "cifar100", R(20, 64), R(8, 64), methods=TABLE),
+        experiment_on("cifar100-r26-r8", "Table 2", "cifar100", R(26, 64), R(8, 64), methods=TABLE_METHODS),
+        experiment_on("cifar100-r20-r8", "Figure 5", "cifar100", R(20, 64), R(8, 64), methods=TABLE_METHODS),
         experiment_on(
             "cifar100-r14-r8",
             "Figure 10",
@@ -50,7 +57,7 @@ EXPERIMENTS = {
             R(8, 64),
             methods=("hint-kd", "layerwise"),
         ),
-        experiment_on("mnist-r32-r8", "Tables 3, 4", "mnist", R(32), R(8), methods=(*TABLE, *SL)),
+        experiment_on("mnist-r32-r8", "Tables 3, 4", "mnist", R(32), R(8), methods=(*TABLE_METHODS, *SL_METHODS)),
         experiment_on("cifar10-r26-r26", "FSP Figure 3", "cifar10", R(26), R(26), methods=("fsp",)),
         experiment_on(
             "cifar10-r26-r26-21k",
@@ -89,7 +96,7 @@ EXPERIMENTS = {
             "fashion-mnist",
             R(14),
             R(8),
-            methods=(*TABLE, "concurrent", *SL),
+            methods=(*TABLE_METHODS, "concurrent", *SL_METHODS),
         ),
         # The other data sets of dense flow and of HKD, with networks that the paper has on CIFAR.
         experiment_on("svhn-r14-r8", "not in the paper", "svhn", R(14), R(8), methods=("fsp", "dense-flow")),
@@ -126,7 +133,7 @@ def is_pair(name):
 def named(name):
     """The experiment of that name without changes. Beside those of EXPERIMENTS there are DATASET-r20-r8, DATASET-r20w32-r8 (any
     pair of networks of 6n+2 layers), DATASET-to-EXPERIMENT, whose teacher was trained on DATASET, and DATASET-r26,
-    DATASET-r26w64, in which such a teacher is trained; DATASET may be one of the user's own (own.py), which has the settings of OWN.
+    DATASET-r26w64, in which such a teacher is trained; DATASET may be one of the user's own (own_datasets), which has the settings of defaults.OWN_LIKE.
 
     Raises UserError for an unknown name, and for data sets between which nothing can be transferred.
     """
@@ -137,14 +144,14 @@ def named(name):
         datasets.dataset(source)
         return _transfer(source, target)
     written = re.fullmatch(rf"(.+?){NETWORK}(?:{NETWORK})?", name)
-    if written and (written[1] in datasets.DATASETS or not own.wrong_name(written[1], datasets.DATASETS)):
+    if written and (written[1] in datasets.DATASETS or not own_datasets.wrong_name(written[1], datasets.DATASETS)):
         datasets.dataset(written[1])
         dataset, *numbers = written.groups()
         teacher, *student = (
             Architecture(*(int(n) for n in pair if n)) for pair in (numbers[:2], numbers[2:]) if pair[0]
         )
         where = "not in the paper" if student else "a teacher alone"
-        return experiment_on(name, where, dataset, teacher, student[0] if student else teacher, methods=TABLE)
+        return experiment_on(name, where, dataset, teacher, student[0] if student else teacher, methods=TABLE_METHODS)
     raise did_you_mean(name, EXPERIMENTS, "experiment")
 
 

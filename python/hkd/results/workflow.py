@@ -12,7 +12,7 @@ from pathlib import Path
 from hkd.base.cli import ROOT, UserError, default_folder, did_you_mean
 from hkd.base.files import shown
 from hkd.engines import choice
-from hkd.paper import experiment_file, experiments, methods, own
+from hkd.paper import experiment_file, experiments, methods, own_datasets
 from hkd.paper.experiment_file import SUFFIX, ExperimentFile
 from hkd.paper.settings import number_text
 from hkd.results import targets
@@ -60,7 +60,7 @@ def settings(config):
             raise did_you_mean(key, known, "config key")
     read = Settings(**{key: _read(key, value) for key, value in config.items() if key not in FOLDERS})
     read = replace(read, **{key: _folder(key, config) for key in FOLDERS})
-    own.look_in(Path(read.data))
+    own_datasets.look_in(Path(read.data))
     read = _with_file(read)
     for name in read.experiments or (experiments.DEFAULT,):
         experiments.experiment(name, read.set)
