@@ -41,7 +41,7 @@ import pictures
 import writing
 from building import only_builder, put_in_place
 from hkd.base.files import shown
-from hkd.paper import datasets, own
+from hkd.paper import datasets, own_datasets
 from hkd.paper.contents import verify
 from hkd.paper.datasets import DATASETS, INDEX_FILE, MANIFEST, read_manifest, read_written, whole_name
 from official import Official
@@ -238,7 +238,7 @@ def read_origin(options):
                     f"{word} is of images of your own: give them a --dataset NAME of their own, or leave it out"
                 )
         return Official(datasets.dataset(options.dataset), options.source, options.trust)
-    if wrong := own.wrong_name(options.dataset, DATASETS):
+    if wrong := own_datasets.wrong_name(options.dataset, DATASETS):
         raise UserError(f"--dataset {options.dataset}: {wrong}")
     if options.trust:
         raise UserError("--trust is of official archives: leave it out")

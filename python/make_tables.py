@@ -25,11 +25,12 @@ from hkd.base import python
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import experiment_file, experiments
-from hkd.results import claims, collected, cost, figures, report, speed, tables, weights
-from hkd.results import shown as shown_tables
-from hkd.results.runs import Choice, Runs, View
+from hkd.results import claims, collected, cost, experiment_table, figures, page_tables, report, speed, weights
+from hkd.results.lines import NETS
+from hkd.results.runs import Choice, Runs
 from hkd.results.sheet import markdown
 from hkd.results.targets import TARGETS, WEIGHTS
+from hkd.results.views import View
 from hkd.stages import own_data
 
 OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
@@ -42,7 +43,7 @@ DEFAULTS = {
     "out": default_folder("results"),
     "rate": 10.0,
     "jobs": 1,
-    "nets": tables.NETS,
+    "nets": NETS,
     **dict.fromkeys(
         (
             "experiment",
@@ -216,9 +217,9 @@ def make_measured(options):
         if options.weights:
             weights.keep(options.collect, options.weights)
     files = collected.pages(options.measured, options.engine)
-    pages = renewed(options) if options.pages else {}
+    texts = renewed(options) if options.pages else {}
     collected.write(options.measured, files)
-    for page, text in pages.items():
+    for page, text in texts.items():
         write_whole(page, text)
     if options.weights:
         options.weights.mkdir(parents=True, exist_ok=True)
@@ -233,7 +234,7 @@ def renewed(options):
     found = {}
     for page in options.pages:
         try:
-            found[page] = shown_tables.refreshed(page.read_text(), sheets)
+            found[page] = page_tables.refreshed(page.read_text(), sheets)
         except OSError as error:
             raise UserError(f"--pages {page}: {error.strerror}") from None
         except UserError as error:
@@ -242,18 +243,18 @@ def renewed(options):
 
 
 def print_comparison(options, asked, runs):
-    found = tables.comparison(asked.experiment, runs, asked.methods)
+    found = experiment_table.lines(asked.experiment, runs, asked.methods)
     if not any(line.done for line in found):
         chosen = "" if options.scale is None else f" at scale {options.scale:g}"
         raise UserError(
             f"no finished stage of {options.experiment}{chosen} in {options.runs}: see python python/run_stage.py --status "
             f"--runs {options.runs}"
         )
-    text = markdown(tables.comparison_sheet(asked.experiment, found))
+    text = markdown(experiment_table.sheet(asked.experiment, found))
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
     table, picture = options.out / "comparison.md", options.out / "accuracy.png"
-    title = "\n".join(filter(None, tables.comparison_title(asked.experiment, found)))
+    title = "\n".join(filter(None, experiment_table.heading(asked.experiment, found)))
     write_whole(picture, figures.rendered(figures.accuracy_curves(title, found), "png"))
     write_whole(table, text)
     print(f"table: {shown(table)}   figure: {shown(picture)}")
@@ -263,8 +264,8 @@ def print_comparison(options, asked, runs):
 def print_cost(options):
     if not (math.isfinite(options.rate) and options.rate > 0):
         raise UserError(f"--rate {options.rate}: expected more than 0 iterations a second")
-    if not 1 <= options.nets <= tables.NETS:
-        raise UserError(f"--nets {options.nets}: expected 1 to {tables.NETS}")
+    if not 1 <= options.nets <= NETS:
+        raise UserError(f"--nets {options.nets}: expected 1 to {NETS}")
     for name in options.names:
         if name not in TARGETS:
             raise did_you_mean(name, TARGETS, "table or figure that has a cost")

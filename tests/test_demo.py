@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import ROOT, command
-from hkd.results import sheet, tables
+from hkd.results import experiment_table, sheet
 from hkd.results.runs import Runs
 from hkd.stages import records
 
@@ -73,15 +73,15 @@ def test_the_same_records_make_the_same_bytes(demo, tmp_path):
 
 def test_what_was_not_run_is_a_dash(demo, tmp_path):
     """Only the teacher's record: every other row has none, and nothing is made up."""
-    found = tables.comparison("cifar10-r26-r14", Runs(tmp_path))
-    text = sheet.markdown(tables.comparison_sheet("cifar10-r26-r14", found))
+    found = experiment_table.lines("cifar10-r26-r14", Runs(tmp_path))
+    text = sheet.markdown(experiment_table.sheet("cifar10-r26-r14", found))
     assert text.count("| - | - | - | - |") == 4
     assert "| layer-wise hints, then KD | 14 | - | - | - | - | 91.70 |" in text
 
 
 def test_mean_and_standard_deviation():
-    assert tables.mean_sd((90.0, 91.0, 92.0)) == "91.00 ± 1.00"
-    assert tables.mean_sd((90.0,)) == "90.00" and tables.mean_sd(()) == "-"
+    assert sheet.mean_sd((90.0, 91.0, 92.0)) == "91.00 ± 1.00"
+    assert sheet.mean_sd((90.0,)) == "90.00" and sheet.mean_sd(()) == "-"
 
 
 def test_an_edited_record_gets_into_no_table(demo, tmp_path):

@@ -1,5 +1,7 @@
 """The ResNet against the numbers of the paper, and the refusals."""
 
+from dataclasses import replace
+
 import caffe
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def count(architecture, dataset="cifar10", shortcut="A"):
     name = "cifar10-r26-r14" if dataset != "fashion-mnist" else "fashion-mnist-r14-r8"
     experiment = experiments.experiment(name, [f"shortcut={shortcut}"])
     if dataset == "cifar100":
-        experiment = experiments.replace(experiment, dataset="cifar100")
+        experiment = replace(experiment, dataset="cifar100")
     shapes = choice.parameter_shapes("caffe", deploy.network(experiment, architecture), experiment.facts)
     learned = {k: v for k, v in shapes.items() if not k.split("/")[-1].startswith(BN)}
     return sum(int(np.prod(shape)) for blobs in learned.values() for shape in blobs)

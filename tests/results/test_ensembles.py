@@ -13,7 +13,8 @@ from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.networks import deploy, prototxt
 from hkd.paper import experiments
-from hkd.results import ensembles, tables
+from hkd.results import ensembles
+from hkd.results.lines import Line
 from hkd.results.rows import Row
 from hkd.results.runs import Runs
 from hkd.stages import answers, records
@@ -50,7 +51,7 @@ def folders(runs):
 
 def line(runs):
     row = Row("student alone", NAME, "baseline")
-    return tables.Line(row, tuple(Runs(runs).cell("x", row.stages(3))), "Pc")
+    return Line(row, tuple(Runs(runs).cell("x", row.stages(3))), "Pc")
 
 
 def own_answers(folder, fashion, tmp_path):

@@ -10,8 +10,9 @@ from scipy.special import softmax
 
 from conftest import command, snakemake
 from hkd.paper import experiments
-from hkd.results import claims, figures, tables, targets
-from hkd.results.runs import Runs, View
+from hkd.results import claims, figures, lines, targets
+from hkd.results.runs import Runs
+from hkd.results.views import View
 from hkd.stages import answers
 from hkd.stages.stage import planned
 
@@ -50,7 +51,7 @@ class TestTables:
     def test_the_papers_iterations_come_out_of_the_plans(self):
         for name in ("fsp-table1", "fsp-table2"):
             for row in targets.TARGETS[name].rows:
-                assert tables.all_iterations(row.stages(3)) == row.iterations, (name, row.heading)
+                assert lines.all_iterations(row.stages(3)) == row.iterations, (name, row.heading)
 
     def test_the_papers_averages(self):
         """Truncated, as its last columns are."""
@@ -102,7 +103,7 @@ class TestTables:
             drawn[f"{words} 21,000 iterations"] if words else drawn["the same, with the 1 iterations before"]
             for words in ("teacher's network alone,", "FSP, then", "")
         )
-        values = [run.value("Pc") for run in tables.lines(targets.TARGETS["fsp-figure3"], runs)[3].done]
+        values = [run.value("Pc") for run in lines.of_target(targets.TARGETS["fsp-figure3"], runs)[3].done]
         assert len(alone) and last[-1].tolist() == [1, pytest.approx(np.mean(values))]
         np.testing.assert_array_equal(counted, last + np.array([1, 0]))
         assert "FSP, then 64,000 iterations (not run)" in drawn

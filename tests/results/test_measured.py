@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, command, copy_of_runs, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
-from hkd.results import shown
+from hkd.results import page_tables
 from hkd.results.collected import KEPT, collect
 from hkd.stages import records
 
@@ -76,7 +76,7 @@ def test_the_tables_in_the_pages_are_those_that_are_kept(tmp_path):
     folder = shutil.copytree(MEASURED, tmp_path / "measured")
     command(MAKE, "--measured", folder, "--pages", *pages, check=0)
     assert [page.read_text() for page in pages] == [page.read_text() for page in PAGES]
-    assert sum(len(shown.MARKED.findall(page.read_text())) for page in pages) >= 8
+    assert sum(len(page_tables.MARKED.findall(page.read_text())) for page in pages) >= 8
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from conftest import ROOT, TINY, copy_of_runs, snakemake
 from hkd.base.files import sha256
 from hkd.paper import experiments, methods
 from hkd.results import targets, workflow
+from hkd.results.lines import NETS
 from hkd.results.rows import Row
-from hkd.results.tables import NETS
 from hkd.stages.stage import lineage
 
 PROFILES = ("default", "slurm", "kubernetes")

@@ -168,7 +168,7 @@ def test_what_was_not_declared_is_an_error_that_names_the_layer(teacher, change,
 
 
 def test_a_student_of_another_width_is_refused_by_shape(tmp_path):
-    wide = experiments.replace(E, teacher=Architecture(14, 32))
+    wide = replace(E, teacher=Architecture(14, 32))
     path = weights(tmp_path / "w.caffemodel", plain.network(wide, wide.teacher, Feed("D", 1, 1)))
     with pytest.raises(UserError, match="layer conv1 is 32x3x3x3"):
         transplant(stage("hint", 1), path)

@@ -12,7 +12,7 @@ from conftest import ROOT, command, official, one_line, read_idx, snakemake, wri
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.paper import experiments, methods
-from hkd.results import tables, workflow
+from hkd.results import experiment_table, workflow
 from hkd.results.runs import Runs
 from hkd.stages import committed, records
 from hkd.stages.stage import lineage, planned
@@ -145,7 +145,7 @@ class TestTrained:
         done = command("python/make_tables.py", "--experiment", NAME, "--runs", trained, "--out", tmp_path, check=0)
         assert "### Fashion-MNIST, 14 -> 8 layers, teacher of MNIST" in done.stdout
         assert not [line for line in done.stdout.splitlines() if line.startswith("| KD")]  # it cannot be
-        lines = tables.comparison(NAME, Runs(trained))
+        lines = experiment_table.lines(NAME, Runs(trained))
         run = {line.row.method for line in lines if line.done}
         assert run == {"", "fsp", "dense-flow", "layerwise-ce"}
 
@@ -216,7 +216,7 @@ def test_any_pair_of_data_sets_of_one_shape_can_be_named():
                 continue
             shapes.setdefault(e.dataset, set()).add(source)
             assert (named.teacher, named.student, named.dataset) == (e.teacher, e.student, e.dataset)
-            assert named.of_teacher.dataset == source
+            assert named.teacher_facts.name == source
     assert shapes == {
         "cifar10": {"cifar100", "svhn"},
         "cifar100": {"cifar10", "svhn"},

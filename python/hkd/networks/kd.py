@@ -26,7 +26,7 @@ def network(experiment, feed, lambda_kd):
 def check_classes(experiment):
     """Raises UserError where teacher and student have different classes: KD compares their outputs class by class."""
     if experiment.teacher_dataset:
-        theirs, own = experiment.of_teacher.facts.title, experiment.facts.title
+        theirs, own = experiment.teacher_facts.title, experiment.facts.title
         raise UserError(
             f"{experiment.name}: KD compares teacher and student class by class, and the classes of {theirs} are not those of "
             f"{own}: choose a --method without KD, for example fsp or layerwise-ce"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hkd.networks.feed import Feed
 from hkd.paper import stated
 from hkd.paper.architecture import Architecture
-from hkd.paper.experiments import Experiment
+from hkd.paper.experiment import Experiment
 from hkd.paper.methods import Part
 
 

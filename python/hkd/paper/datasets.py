@@ -2,7 +2,7 @@
 
 The LMDBs are written by data_tools/make_lmdb.py. Networks and solver files are written from `Dataset` (so that they can
 be generated with no data at hand); a stage that trains reads the `Manifest` beside the LMDBs. Of a data set of the user's
-own everything is known from its manifest (own.py).
+own everything is known from its manifest (own_datasets).
 """
 
 import shlex
@@ -12,7 +12,7 @@ from pathlib import Path
 from hkd.base import shapes
 from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import shown
-from hkd.paper import own
+from hkd.paper import own_datasets
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ DATASETS = {
         Dataset("mnist", 10, 1, 28, 60_000, 10_000, pad=0, mean=False, title="MNIST"),
         # Not in the paper; treated as MNIST, whose format it has.
         Dataset("fashion-mnist", 10, 1, 28, 60_000, 10_000, pad=0, mean=False, title="Fashion-MNIST"),
-        # Preprocessing of these two is not stated: as CIFAR, padded by an eighth of the side (assumptions.py).
+        # Preprocessing of these two is not stated: as CIFAR, padded by an eighth of the side (assumptions).
         Dataset("svhn", 10, 3, 32, 73_257, 26_032, pad=4, mean=True, title="SVHN"),
         Dataset("tiny-imagenet", 200, 3, 64, 100_000, 10_000, pad=8, mean=True, title="Tiny-ImageNet"),
     )
@@ -58,7 +58,7 @@ MOST_CLASSES = 4096
 
 FACTS = shapes.record(
     {
-        "name": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\Z", "maxLength": own.LONGEST_NAME},
+        "name": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\Z", "maxLength": own_datasets.LONGEST_NAME},
         "classes": {"type": "integer", "minimum": 2, "maximum": MOST_CLASSES},
         "channels": {"enum": [1, 3]},
         "size": {"type": "integer", "minimum": SIZES[0], "maximum": SIZES[1], "multipleOf": 4},
@@ -76,20 +76,20 @@ def dataset(name):
     UserError, with the nearest name, for an unknown one."""
     if name in DATASETS:
         return DATASETS[name]
-    if own.known(name) is None and own.wrong_name(name, DATASETS):
+    if own_datasets.known(name) is None and own_datasets.wrong_name(name, DATASETS):
         raise did_you_mean(name, DATASETS, "data set")
-    for folder in own.places() if own.known(name) is None else ():
+    for folder in own_datasets.places() if own_datasets.known(name) is None else ():
         declare_in(folder / name)
-    if own.known(name) is None:
+    if own_datasets.known(name) is None:
         raise UserError(
             f"{did_you_mean(name, DATASETS, 'data set')}; images of your own become one by python data_tools/make_lmdb.py "
-            f"--dataset {name} --source FOLDER, and are looked for in {shown(own.places()[0] / name)}"
+            f"--dataset {name} --source FOLDER, and are looked for in {shown(own_datasets.places()[0] / name)}"
         )
-    return own.known(name)
+    return own_datasets.known(name)
 
 
 def declare_in(folder):
-    """Declares the data set of the user's own that was built in `folder`; one of another kind, or none, is nobody's loss here."""
+    """Declares the data set of the user's own that was built in `folder`. A folder of an official one, or of nothing, is left alone."""
     if folder is not None and (Path(folder) / MANIFEST).is_file():
         written = read_written(Path(folder))
         if written["dataset"] not in DATASETS:
@@ -98,7 +98,7 @@ def declare_in(folder):
 
 def declare(facts):
     """Declares {field: value}, as `said` gives them and FACTS describes them."""
-    own.declare(Dataset(**facts, mean=True, title=facts["name"]))
+    own_datasets.declare(Dataset(**facts, mean=True, title=facts["name"]))
 
 
 def said(*names):

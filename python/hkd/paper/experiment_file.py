@@ -60,7 +60,7 @@ class ExperimentFile:
 
 def named(text, changes=()):
     """The ExperimentFile of a command line's `--experiment TEXT --set CHANGES`, be it a file's path or an experiment's name; what the
-    command line sets comes after what the file does. Raises UserError for a file or a name that is none."""
+    command line sets comes after what the file does. Raises UserError for a file that cannot be read as one, and for an unknown name."""
     if not str(text).endswith(SUFFIX):
         experiments.named(text)
         return ExperimentFile(text, text, tuple(changes))
@@ -69,7 +69,7 @@ def named(text, changes=()):
 
 
 def read(path):
-    """The ExperimentFile at `path`. Raises UserError, naming the file and the key, for what no experiment is."""
+    """The ExperimentFile at `path`. Raises UserError, naming the file and the key, for one that says no experiment."""
     path = Path(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ def _read(content):
         pair = f"{content['teacher_dataset']}-to-{pair}"
     settings = tuple(_texts(content.get("settings", {})))
     chosen = experiments.experiment(pair, settings)
-    return ExperimentFile(name, pair, settings, methods or chosen.methods or experiments.TABLE)
+    return ExperimentFile(name, pair, settings, methods or chosen.methods or experiments.TABLE_METHODS)
 
 
 def _is_taken(name):

@@ -48,52 +48,99 @@ def read(key, text, example):
 
 def checked(key, value, rule):
     """The value, where the setting (its metadata: `rule`) may have it. Raises UserError."""
-    bad = None
-    numbers = [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, int | float)]
-    if any(isinstance(x, int) and x > MOST_WHOLE for x in numbers):
-        bad = f"at most {MOST_WHOLE}, Caffe's largest whole number"
-    elif isinstance(value, float) and not math.isfinite(value):
-        bad = "a finite number"
-    elif rule["choices"] and value not in rule["choices"]:
-        bad = " or ".join(rule["choices"])
-    elif rule["above"] is not None and not value > rule["above"]:
-        bad = f"more than {rule['above']}"
-    elif rule["least"] is not None and not value >= rule["least"]:
-        bad = f"{rule['least']} or more"
-    elif key in ("momentum", "bn_fraction", "dynamic_mu") and value >= 1:
-        bad = "less than 1"
-    elif key.endswith("tau") and not TAUS[0] <= value <= TAUS[1]:
-        bad = f"{number_text(TAUS[0])} to {number_text(TAUS[1])}: float32 holds no softened outputs of use beyond"
-    elif any(isinstance(x, float) and MOST_FLOAT < abs(x) < math.inf for x in numbers):
+    bad = _beyond_bounds(value, rule)
+    if bad is None:
+        may_be, expected = _own_rule(key)
+        bad = None if may_be(value) else expected
+    if bad is None and any(isinstance(x, float) and MOST_FLOAT < abs(x) < math.inf for x in _numbers(value)):
         bad = f"at most {MOST_FLOAT:g}, the largest number in float32"
-    elif key == "teacher_weights" and value != TRAINED and not re.fullmatch(r"[0-9a-f]{12}", value):
-        bad = f"{TRAINED}, or the 12 digits that --teacher-weights FILE names a file's weights by"
-    elif key == "input_mean" and value != (OF_DATA_SET,) and not all(map(_is_pixel, value)):
-        bad = f"{OF_DATA_SET}, or the mean of each channel, 0 to 255, for example 125.307,122.961,113.8575"
-    elif key == "dynamic_u" and value > 1:
-        bad = "0 to 1"
-    elif key == "dynamic_hints" and (len(value) < 2 or [h for h in HINTS if h in value] != list(value)):
-        bad = f"two or three of {','.join(HINTS)}, in that order"
-    elif key == "dynamic_scales" and (len(value) != len(HINTS) or not all(0 < v < math.inf for v in value)):
-        bad = f"three positive numbers, of {', '.join(HINTS)}"
-    elif key in ("hint_layers", "guided_layers") and (
-        len(value) != 3 or not all(re.fullmatch(r"[123]\.(end|[1-9]\d?)", place) for place in value)
-    ):
-        bad = "three layers as stack.block, for example 1.end,2.1,3.end"
-    elif key in ("hint_iterations", "flow_iterations") and (len(value) != 3 or min(value) < 1):
-        bad = "three positive numbers, one a step"
-    elif key == "fitnet_lambda" and (len(value) != 2 or not all(math.isfinite(x) and x >= 0 for x in value)):
-        bad = "two numbers, 0 or more"
-    elif key.endswith("stepvalue") and (min(value) < 1 or list(value) != sorted(set(value))):
-        bad = "rising positive iterations"
-    if bad:
+    if bad is not None:
         raise UserError(f"--set {key}={text_of(value)}: expected {bad}")
     return value
+
+
+def _numbers(value):
+    return [x for x in (value if isinstance(value, tuple) else (value,)) if isinstance(x, int | float)]
+
+
+def _beyond_bounds(value, rule):
+    """What is expected in place of a value that Caffe's files or the setting's own bounds do not hold, or None."""
+    if any(isinstance(x, int) and x > MOST_WHOLE for x in _numbers(value)):
+        return f"at most {MOST_WHOLE}, Caffe's largest whole number"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if rule["choices"] and value not in rule["choices"]:
+        return " or ".join(rule["choices"])
+    if rule["above"] is not None and not value > rule["above"]:
+        return f"more than {rule['above']}"
+    if rule["least"] is not None and not value >= rule["least"]:
+        return f"{rule['least']} or more"
+    return None
+
+
+def _own_rule(key):
+    """(whether a value may be, what is expected otherwise) of a setting that bounds do not say all of."""
+    if key.endswith("tau"):
+        return OWN_RULES["tau"]
+    if key.endswith("stepvalue"):
+        return OWN_RULES["stepvalue"]
+    return OWN_RULES.get(key, (lambda value: True, ""))
+
+
+def _below_one(value):
+    return value < 1
+
+
+def _three_counts(value):
+    return len(value) == 3 and min(value) >= 1
+
+
+def _three_layers(value):
+    return len(value) == 3 and all(re.fullmatch(r"[123]\.(end|[1-9]\d?)", place) for place in value)
 
 
 def _is_pixel(text):
     """Whether a text is a number of 0 to 255."""
     return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,12})?", text)) and float(text) <= 255
+
+
+OWN_RULES = {
+    "tau": (
+        lambda value: TAUS[0] <= value <= TAUS[1],
+        f"{TAUS[0]:g} to {TAUS[1]:g}: float32 holds no softened outputs of use beyond",
+    ),
+    "stepvalue": (lambda value: min(value) >= 1 and list(value) == sorted(set(value)), "rising positive iterations"),
+    "momentum": (_below_one, "less than 1"),
+    "bn_fraction": (_below_one, "less than 1"),
+    "hint_layers": (_three_layers, "three layers as stack.block, for example 1.end,2.1,3.end"),
+    "guided_layers": (_three_layers, "three layers as stack.block, for example 1.end,2.1,3.end"),
+    "hint_iterations": (_three_counts, "three positive numbers, one a step"),
+    "flow_iterations": (_three_counts, "three positive numbers, one a step"),
+    "fitnet_lambda": (
+        lambda value: len(value) == 2 and all(math.isfinite(x) and x >= 0 for x in value),
+        "two numbers, 0 or more",
+    ),
+    "teacher_weights": (
+        lambda value: value == TRAINED or re.fullmatch(r"[0-9a-f]{12}", value),
+        f"{TRAINED}, or the 12 digits that --teacher-weights FILE names a file's weights by",
+    ),
+    "input_mean": (
+        lambda value: value == (OF_DATA_SET,) or all(map(_is_pixel, value)),
+        f"{OF_DATA_SET}, or the mean of each channel, 0 to 255, for example 125.307,122.961,113.8575",
+    ),
+    "dynamic_hints": (
+        lambda value: len(value) >= 2 and [hint for hint in HINTS if hint in value] == list(value),
+        f"two or three of {','.join(HINTS)}, in that order",
+    ),
+    "dynamic_scales": (
+        lambda value: len(value) == len(HINTS) and all(0 < x < math.inf for x in value),
+        f"three positive numbers, of {', '.join(HINTS)}",
+    ),
+    "dynamic_mu": (_below_one, "less than 1"),
+    "dynamic_u": (lambda value: value <= 1, "0 to 1"),
+}
+"""{setting: (whether a value may be, what is expected otherwise)} where a bound is not enough; those of `tau` and `stepvalue` are of every
+setting whose name ends so."""
 
 
 def text_of(value):

@@ -6,12 +6,13 @@ from collections import defaultdict
 
 from hkd.paper import experiments, stated
 from hkd.paper.settings import number_text
-from hkd.results import significance, tables
+from hkd.results import significance
+from hkd.results.condition import NOT_OFFICIAL
+from hkd.results.differences import net_by_net
+from hkd.results.lines import NETS, Line
 from hkd.results.rows import TITLES, Row
-from hkd.results.runs import NOT_OFFICIAL
-from hkd.results.sheet import DASH, Sheet
+from hkd.results.sheet import DASH, Sheet, mean_sd
 from hkd.results.significance import p_text
-from hkd.results.tables import Line
 from hkd.stages import records
 
 
@@ -25,9 +26,9 @@ def softened_term(kept):
                 line = line_of(runs, row)
                 if line.done:
                     ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
-                    losses = [tables.mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
+                    losses = [mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
                     rows.append(
-                        (row.experiment, _length(length), words, *losses, tables.mean_sd(line.values()), len(line.done))
+                        (row.experiment, _length(length), words, *losses, mean_sd(line.values()), len(line.done))
                     )
     return sheet_of(
         "KD with the weight of equation (2), and with tau squared",
@@ -51,8 +52,8 @@ def sl_resnet_fc(kept):
             for runs, words in ((fresh, "fresh"), (old, "kept")):
                 line = line_of(runs, row)
                 if line.done:
-                    mean = tables.mean_sd(line.values())
-                    rows.append((row.experiment, _length(length), row.heading, words, each(line), mean))
+                    mean = mean_sd(line.values())
+                    rows.append((row.experiment, _length(length), row.heading, words, nets_text(line), mean))
     return sheet_of(
         "SL-ResNet with a fresh FC layer in stage 2, and with the last growing network's",
         ("experiment", "scale", "method", "FC layer", "Pc (%), its nets", "mean ± sd"),
@@ -64,16 +65,8 @@ def sl_resnet_fc(kept):
 
 def engines(kept):
     """The same method in another engine than that of the tables, net beside net, as a Sheet."""
-    pairs = []
-    for length in kept.lengths:
-        mine = kept.view(length).runs
-        for engine, theirs in kept.others(length):
-            for row in rows_of(*TITLES):
-                other, own = (line_of(runs, row) for runs in (theirs, mine))
-                if other.done:
-                    pairs.append((length, engine, other, own))
+    pairs = _of_two_engines(kept)
     ps = [_p_between(other, own) for *_, other, own in pairs]
-    corrected = significance.holm(ps)
     rows = [
         (
             other.row.experiment,
@@ -84,31 +77,31 @@ def engines(kept):
             p_text(p),
             p_text(p_holm),
         )
-        for (length, engine, other, own), p, p_holm in zip(pairs, ps, corrected, strict=True)
+        for (length, engine, other, own), p, p_holm in zip(pairs, ps, significance.holm(ps), strict=True)
     ]
     return sheet_of(
         "The same stages in another engine, beside that of the tables",
         (
-            "experiment",
-            "scale",
-            "method",
-            "engine",
-            "Pc (%), its nets",
-            "beside",
-            "Pc (%), nets of that",
-            "mean ± sd",
-            "difference",
-            "in sd",
-            "paired ± sd",
-            "p",
-            "p, Holm",
+            "experiment", "scale", "method", "engine", "Pc (%), its nets", "beside", "Pc (%), nets of that", "mean ± sd",
+            "difference", "in sd", "paired ± sd", "p", "p, Holm",
         ),
         rows,
         "Difference: the engine's mean less that of the one beside it; in sd: divided by the standard deviation of the latter's nets; "
         "paired: net by net. p: two-sided Student's t-test with one variance for both, which takes a single net too; p, Holm: corrected "
         "for all tests of this table. The nets of one engine share stage 1. torch-after-ENGINE: torch from the stage 1 that ENGINE "
-        f"trained. {significance.sign_flip_bound(tables.NETS)}",
-    )
+        f"trained. {significance.sign_flip_bound(NETS)}",
+    )  # fmt: skip
+
+
+def _of_two_engines(kept):
+    """[((scale, seed), engine, its Line, the Line of the tables)] of every row that an engine beside that of the tables has."""
+    found = []
+    for length in kept.lengths:
+        tables = kept.view(length).runs
+        for engine, runs in kept.others(length):
+            pairs = [(line_of(runs, row), line_of(tables, row)) for row in rows_of(*TITLES)]
+            found += [(length, engine, other, own) for other, own in pairs if other.done]
+    return found
 
 
 def precision(kept):
@@ -118,9 +111,9 @@ def precision(kept):
         half, full = (kept.of_engine(name, length) for name in ("torch-bf16", "torch-after-torch-bf16"))
         for row in rows_of(*TITLES):
             bf16, fp32 = line_of(half, row), line_of(full, row)
-            apart = significance.paired(_net_by_net(bf16, fp32))
+            apart = significance.paired(net_by_net(bf16, fp32))
             if apart:
-                nets = (each(bf16), each(fp32))
+                nets = (nets_text(bf16), nets_text(fp32))
                 rows.append((row.experiment, _length(length), row.heading, *nets, apart.text(2), apart.n))
     return sheet_of(
         "bfloat16 and float32 from the same stage 1",
@@ -138,25 +131,21 @@ def _length(length):
 
 
 def _beside(other, own):
+    """The columns of `engines` from the nets of the one Line to their difference from the other; dashes where that was not run."""
     if not own.done:
-        return (each(other), *[None] * 6)
+        return (nets_text(other), *[None] * 6)
     difference = statistics.mean(other.values()) - statistics.mean(own.values())
     spread = statistics.stdev(own.values()) if len(own.done) > 1 else 0
-    apart = significance.paired(_net_by_net(other, own))
+    apart = significance.paired(net_by_net(other, own))
     return (
-        each(other),
+        nets_text(other),
         own.done[0].condition.engine,
-        each(own),
-        tables.mean_sd(own.values()),
+        nets_text(own),
+        mean_sd(own.values()),
         f"{difference:+.2f}",
         f"{difference / spread:+.1f}" if spread else None,
         apart and apart.text(2),
     )
-
-
-def _net_by_net(one, other):
-    """[(Pc, Pc)] of the nets that both Lines have."""
-    return [(a.value("Pc"), b.value("Pc")) for a, b in zip(one.runs, other.runs, strict=True) if a and b]
 
 
 def _p_between(other, own):
@@ -179,56 +168,49 @@ def rows_of(*methods):
 
 def line_of(runs, row):
     """The nets of a row that these runs have."""
-    return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(tables.NETS))), "Pc")
+    return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(NETS))), "Pc")
 
 
-def each(line):
+def nets_text(line):
     """Pc of every net of a line, in words."""
     return ", ".join(f"{value:.2f}" for value in line.values()) or DASH
 
 
 def every_run(folder):
-    """Every record, one line a stage, as a Sheet: nothing that was measured is left out."""
+    """Every record under records/ENGINE, one line a stage, as a Sheet: nothing that was measured is left out."""
     rows, seconds = [], defaultdict(float)
     for path in sorted(folder.glob("*/*/*/*/record.json")):
-        r = records.read_record(path.parent)
-        name = path.relative_to(folder).parts[0]
-        seconds[name] += r["seconds"]
-        Pc = (f"{r['Pc']['last']:.2f}", f"{r['Pc']['best']:.2f}") if r["Pc"] else (DASH, DASH)
-        rows.append(
-            (
-                "/".join(path.parent.parts[-3:]),
-                name if r.get("official_data", True) else f"{name}, {NOT_OFFICIAL}",
-                f"{r['iterations']:,}",
-                *Pc,
-                f"{r['test_loss']:.4g}",
-                f"{r['seconds']:,.0f}",
-                str(r["sessions"]),
-                r["versions"]["hkd-caffe"] or "unknown",
-                r["digests"][records.FINAL][:12],
-            )
-        )
-    hours = ", ".join(f"{name} {total / 3600:.1f} hours" for name, total in sorted(seconds.items()))
+        record, engine = records.read_record(path.parent), path.relative_to(folder).parts[0]
+        seconds[engine] += record["seconds"]
+        rows.append(_run(path.parent, engine, record))
+    hours = ", ".join(f"{engine} {total / 3600:.1f} hours" for engine, total in sorted(seconds.items()))
     return sheet_of(
         "Every run that was made",
         (
-            "stage",
-            "engine",
-            "iterations",
-            "Pc last (%)",
-            "Pc best (%)",
-            "test loss",
-            "seconds",
-            "sessions",
-            "version",
-            "weights",
+            "stage", "engine", "iterations", "Pc last (%)", "Pc best (%)", "test loss", "seconds", "sessions", "version", "weights",
         ),
         rows,
         f"{len(rows)} stages; {hours}, on shared cores. Sessions: how often it was started until it was finished. Version: "
         f"the commit of this project. Weights: the head of the sha256 of {records.FINAL}.",
+    )  # fmt: skip
+
+
+def _run(folder, engine, record):
+    """The line of a stage in `every_run`."""
+    Pc = (f"{record['Pc']['last']:.2f}", f"{record['Pc']['best']:.2f}") if record["Pc"] else (DASH, DASH)
+    return (
+        "/".join(folder.parts[-3:]),
+        engine if record.get("official_data", True) else f"{engine}, {NOT_OFFICIAL}",
+        f"{record['iterations']:,}",
+        *Pc,
+        f"{record['test_loss']:.4g}",
+        f"{record['seconds']:,.0f}",
+        str(record["sessions"]),
+        record["versions"]["hkd-caffe"] or "unknown",
+        record["digests"][records.FINAL][:12],
     )
 
 
 def sheet_of(title, heads, rows, below):
-    """A Sheet that says so where it has no row."""
+    """A Sheet with the paragraph `below` it, or without any row with a word that nothing was run."""
     return Sheet(title, heads, tuple(rows), (below if rows else "Nothing of it was run.",))

@@ -8,11 +8,13 @@ from enum import Enum
 
 from hkd.paper.settings import number_text
 from hkd.results import significance, targets
+from hkd.results.condition import notes
+from hkd.results.differences import PAIRS, p_value, paired
+from hkd.results.lines import NETS, Line
 from hkd.results.rows import PROPOSED
-from hkd.results.runs import notes
-from hkd.results.sheet import Sheet
+from hkd.results.sheet import Sheet, number
 from hkd.results.significance import Paired, p_text
-from hkd.results.tables import DIGITS, NETS, PAIRS, Line, p_value, paired
+from hkd.results.tables import DIGITS
 from hkd.results.targets import TARGETS
 
 LEVEL = 0.05
@@ -30,6 +32,7 @@ class Claim:
 
     @property
     def text(self):
+        """The claim as tables show it: the two headings, the better one first."""
         names = [targets.row(self.place, *side).heading for side in (self.better, self.worse)]
         if self.pair:
             return f"loss of hint {self.pair}: {names[0]} < {names[1]}"
@@ -66,14 +69,17 @@ class Verdict:
 
     @property
     def run(self):
+        """Whether both sides were run."""
         return self.measured is not None
 
     @property
     def full_length(self):
+        """Whether both sides were run with the paper's number of iterations."""
         return self.run and self.scales == (1,)
 
     @property
     def outcome(self):
+        """The Outcome: what the difference and its p come to."""
         if not self.run:
             return Outcome.NOT_RUN
         if self.measured <= 0:
@@ -125,7 +131,7 @@ CLAIMS = (
 
 
 def check(views):
-    """A Verdict for each claim, from [runs.View], the longest first: of the longest that has all nets of both sides, else of the longest
+    """A Verdict for each claim, from [views.View], the longest first: of the longest that has all nets of both sides, else of the longest
     whose nets allow a test, else of the longest that has both sides: a length that is still under way decides nothing that a whole
     one can. The claims of one table or figure are one family of tests."""
     verdicts = [_longest([_verdict(claim, view.runs) for view in views]) for claim in CLAIMS]
@@ -215,12 +221,11 @@ def sheet(verdicts):
 
 def _cells(verdict):
     target = TARGETS[verdict.claim.place]
-    number = lambda value: None if value is None else f"{value:+.3f}"  # noqa: E731
     return (
         verdict.claim.text,
         target.label,
-        number(verdict.reported),
-        number(verdict.measured),
+        number(verdict.reported, 3, "+"),
+        number(verdict.measured, 3, "+"),
         verdict.paired and verdict.paired.text(max(DIGITS.values())),
         "+".join(map(str, verdict.nets)) if verdict.run else None,
         p_text(verdict.p),

@@ -15,12 +15,14 @@ from hkd.base.cli import UserError
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import datasets, experiments
-from hkd.results import ablations, claims, figures, report, tables
+from hkd.results import ablations, claims, experiment_table, figures, lines, report, tables
+from hkd.results.checks import check_log, check_place
 from hkd.results.kept import AFTER, Kept
-from hkd.results.runs import SET_ASIDE, check_log, check_place, every_experiment, names_of
+from hkd.results.runs import SET_ASIDE
 from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
 from hkd.results.variation import variation
+from hkd.results.views import every_experiment, names_of
 from hkd.stages import own_data, records
 from hkd.stages.answers import FILE
 
@@ -93,7 +95,7 @@ def _trained_by(folder, record):
 def _of_ensembles():
     """(data set, stage) of every stage that some table has an ensemble of."""
     rows = [row for target in TARGETS.values() if target.ensembles for row in target.rows]
-    stages = [stage for row in rows for stage in row.stages(tables.NETS)]
+    stages = [stage for row in rows for stage in row.stages(lines.NETS)]
     return {(stage.experiment.dataset, stage.name) for stage in stages}
 
 
@@ -133,22 +135,22 @@ def _run_experiments(views):
     return [
         one.name
         for one in every_experiment(views)
-        if any(tables.taught(tables.comparison(one.name, view.runs)) for view in views)
+        if any(lines.taught(experiment_table.lines(one.name, view.runs)) for view in views)
     ]
 
 
 def _of_target(target, views):
-    found = tables.sections(views, lambda runs: tables.lines(target, runs))
+    found = lines.sections(views, lambda runs: lines.of_target(target, runs))
     return [tables.sheet(target, same, view.words) for view, same in found]
 
 
 def _of_experiment(experiment, views, methods=()):
-    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs, methods))
-    return [tables.comparison_sheet(experiment, same, view.words) for view, same in found]
+    found = lines.sections(views, lambda runs: experiment_table.lines(experiment, runs, methods))
+    return [experiment_table.sheet(experiment, same, view.words) for view, same in found]
 
 
 def rendered(target, views, pictures=("svg", "png"), with_ensembles=True):
-    """{file name: content} of a table or a figure (rows.Target) from [runs.View]: a page of tables, or pictures, of which all but the
+    """{file name: content} of a table or a figure (rows.Target) from [views.View]: a page of tables, or pictures, of which all but the
     first are named by their length."""
     if target.form != "table":
         return {
@@ -156,7 +158,7 @@ def rendered(target, views, pictures=("svg", "png"), with_ensembles=True):
             for name, view in names_of(target.name, figures.sections(target, views))
             for kind in pictures
         }
-    found = tables.sections(views, lambda runs: tables.lines(target, runs))
+    found = lines.sections(views, lambda runs: lines.of_target(target, runs))
     numbers = [tables.numbers(target.name, target.measure, same, with_ensembles) for _, same in found]
     return {f"{target.name}.md": markdown(*_of_target(target, views)), f"{target.name}.csv": as_csv(*numbers)}
 
@@ -165,7 +167,7 @@ def compared(experiment, views, with_ensembles=True, methods=(), name=None):
     """{file name: content} of the methods of an experiment side by side, of all or of `methods`; name: of the files, where they are not
     the experiment's."""
     name = name or experiment
-    found = tables.sections(views, lambda runs: tables.comparison(experiment, runs, methods))
+    found = lines.sections(views, lambda runs: experiment_table.lines(experiment, runs, methods))
     numbers = [tables.numbers(name, "Pc", same, with_ensembles) for _, same in found]
     return {f"{name}.md": markdown(*_of_experiment(experiment, views, methods)), f"{name}.csv": as_csv(*numbers)}
 

@@ -8,6 +8,7 @@ from hkd.stages.answers import Pc, read
 
 
 def softmax(scores):
+    """The softmax outputs of scores, images x classes, in float64."""
     powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 

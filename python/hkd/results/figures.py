@@ -4,9 +4,10 @@ import io
 import statistics
 
 from hkd.paper import stated
-from hkd.results import tables
+from hkd.results import lines
+from hkd.results.condition import notes
 from hkd.results.rows import PROPOSED
-from hkd.results.runs import notes
+from hkd.results.sheet import mean_sd
 
 STYLES = (
     "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)), (0, (12, 2)),
@@ -22,17 +23,17 @@ PAPER = {"color": "black", "linewidth": 2}
 
 
 def sections(target, views):
-    """The Views of which a figure (rows.Target) is drawn, see tables.sections."""
+    """The Views of which a figure (rows.Target) is drawn, see lines.sections."""
     if target.form != "hint losses":
-        return [view for view, _ in tables.sections(views, lambda runs: tables.lines(target, runs))]
+        return [view for view, _ in lines.sections(views, lambda runs: lines.of_target(target, runs))]
     return [view for view in views if _has_hint_losses(target, view)] or views[:1]
 
 
 def was_run(target, views):
-    """Whether a table or figure has anything of its own to show."""
+    """Whether anything of a table or figure (rows.Target) was run, beside what it shares with others: the student alone, say."""
     if target.form == "hint losses":
         return any(_has_hint_losses(target, view) for view in views)
-    return any(tables.taught(tables.lines(target, view.runs)) for view in views)
+    return any(lines.taught(lines.of_target(target, view.runs)) for view in views)
 
 
 def _has_hint_losses(target, view):
@@ -74,35 +75,19 @@ def _notes(found):
 
 def _bars(axes, target, runs):
     """Figures 5, 7, 8 and 10: a bar a method, its height the mean of the nets, each net a dot."""
-    found = tables.lines(target, runs)
-    shown = []
+    found = lines.of_target(target, runs)
+    reported = []
     for x, line in enumerate(found):
-        values, reported = line.values(), line.row.reported_mean
-        if values:
-            mean = statistics.mean(values)
-            spread = statistics.stdev(values) if len(values) > 1 else None
-            axes.bar(
-                x, mean, 0.6, yerr=spread, capsize=5, color=f"C{x}", alpha=0.6, hatch=HATCHES[x], edgecolor="black"
-            )
-            axes.plot([x] * len(values), values, "o", color="black", markersize=4)
-            axes.annotate(
-                f"{mean:.2f}",
-                (x, max([*values, mean + (spread or 0)])),
-                (0, 4),
-                textcoords="offset points",
-                ha="center",
-            )
-        if reported is not None:
-            axes.plot([x - 0.38, x + 0.38], [reported] * 2, **PAPER, label=None if shown else "the paper's")
-            axes.annotate(
-                f"{reported:.2f}", (x + 0.38, reported), (2, 0), textcoords="offset points", va="center", fontsize=8
-            )
-            shown.append(reported)
-        if not values:
+        if line.done:
+            _bar(axes, x, line.values())
+        if line.row.reported_mean is not None:
+            _line_of_paper(axes, x, line.row.reported_mean, label=None if reported else "the paper's")
+            reported.append(line.row.reported_mean)
+        if not line.done:
             axes.annotate(
                 "not run", (x, 0), (0, 6), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center"
             )
-    heights = [value for line in found for value in line.values()] + shown
+    heights = [value for line in found for value in line.values()] + reported
     if heights:
         margin = max(0.15 * (max(heights) - min(heights)), 0.3)
         axes.set_ylim(max(min(heights) - 2 * margin, 0), min(max(heights) + 2 * margin, 101))
@@ -110,12 +95,29 @@ def _bars(axes, target, runs):
     axes.set_xticks(range(len(found)), [_folded(line.row.heading) for line in found], fontsize=8)
     axes.set_ylabel(f"{target.measure} (%), mean and sd of the nets")
     axes.grid(axis="y", alpha=0.3)
-    if shown:
+    if reported:
         axes.legend(loc="upper left", fontsize=8)
     return _notes(found)
 
 
+def _bar(axes, x, values):
+    """The bar of one method at place x, with its nets and their mean."""
+    mean = statistics.mean(values)
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    axes.bar(x, mean, 0.6, yerr=spread, capsize=5, color=f"C{x}", alpha=0.6, hatch=HATCHES[x], edgecolor="black")
+    axes.plot([x] * len(values), values, "o", color="black", markersize=4)
+    top = max([*values, mean + (spread or 0)])
+    axes.annotate(f"{mean:.2f}", (x, top), (0, 4), textcoords="offset points", ha="center")
+
+
+def _line_of_paper(axes, x, mean, label):
+    """What the paper reports of the method at place x."""
+    axes.plot([x - 0.38, x + 0.38], [mean] * 2, **PAPER, label=label)
+    axes.annotate(f"{mean:.2f}", (x + 0.38, mean), (2, 0), textcoords="offset points", va="center", fontsize=8)
+
+
 def _folded(text):
+    """A heading on several lines, to stand below a bar."""
     return (
         text.replace(", ", ",\n")
         .replace("KD without", "KD\nwithout")
@@ -126,7 +128,7 @@ def _folded(text):
 
 def _curves(axes, target, runs):
     """Figure 4: test loss (left) and accuracy (right) over the iterations of stage 2, the mean of the nets."""
-    found = tables.lines(target, runs)
+    found = lines.of_target(target, runs)
     right = axes.twinx()
     alone = next(line for line in found if line.row.method == "baseline")
     right.axhline(
@@ -181,13 +183,13 @@ def _mean_curve(done, key):
 def _fast(axes, target, runs):
     """FSP's figure 3: accuracy over the iterations of the last stage, the mean of the nets; where a first stage came before it,
     dotted, the same with that one's iterations counted."""
-    found, solid = tables.lines(target, runs), [style for style in STYLES if style != ":"]
+    found, solid = lines.of_target(target, runs), [style for style in STYLES if style != ":"]
     for number, line in enumerate(found):
         xs, ys = _mean_curve(line.done, "Pc")
         style = {"color": f"C{number}", "marker": "os^D"[number], "markersize": 4}
         words = line.row.heading + ("" if xs else " (not run)")
         axes.plot(xs, ys, linestyle=solid[number], label=words, **style)
-        before = tables.iterations(line) - line.done[0].stage.iterations if xs else 0
+        before = line.net_iterations - line.done[0].stage.iterations if xs else 0
         if before:
             words = f"the same, with the {before:,} iterations before"
             axes.plot([x + before for x in xs], ys, linestyle=":", label=words, **style | {"fillstyle": "none"})
@@ -241,7 +243,7 @@ def _hint_losses(axes, target, runs):
 def _weights(axes, target, runs):
     """Of each hint, the mean over the images (line) and their 10 % and 90 % quantiles (band), each the mean of the
     nets."""
-    found = tables.lines(target, runs)
+    found = lines.of_target(target, runs)
     for number, line in enumerate(found):
         logs = [[entry for entry in run.log() if "weights" in entry] for run in line.done]
         for hint_number, hint in enumerate(logs[0][0]["weights"] if logs else ()):
@@ -267,7 +269,7 @@ def _weights(axes, target, runs):
 
 
 def accuracy_curves(title, found, wide=False):
-    """Test accuracy over the iterations of the last stage, a curve a net, of Lines (tables.Line).
+    """Test accuracy over the iterations of the last stage, a curve a net, of Lines (lines.Line).
 
     Lines differ in style as well as in colour, and are named with what they ended at.
     """
@@ -275,7 +277,7 @@ def accuracy_curves(title, found, wide=False):
     for number, line in enumerate(found):
         for run in line.done:
             tests = [entry for entry in run.log() if "Pc" in entry]
-            label = f"{line.short_heading}: {tables.mean_sd(line.values())} %" if run is line.done[0] else None
+            label = f"{line.short_heading}: {mean_sd(line.values())} %" if run is line.done[0] else None
             axes.plot(
                 [entry["iteration"] for entry in tests],
                 [entry["Pc"] for entry in tests],

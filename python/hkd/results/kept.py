@@ -11,7 +11,8 @@ from pathlib import Path
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
-from hkd.results.runs import SET_ASIDE, Choice, Runs, View
+from hkd.results.runs import SET_ASIDE, Choice, Runs
+from hkd.results.views import View
 from hkd.stages import records
 
 FIRST = "torch"  # of several engines with as many stages

@@ -10,9 +10,11 @@ from markupsafe import Markup
 
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
-from hkd.results import claims, figures, network_drawing, tables, targets
-from hkd.results.runs import Run, every_experiment, names_of, notes
-from hkd.results.sheet import html
+from hkd.results import claims, experiment_table, figures, lines, network_drawing, tables, targets
+from hkd.results.condition import notes
+from hkd.results.runs import Run
+from hkd.results.sheet import html, mean_sd
+from hkd.results.views import every_experiment, names_of
 from hkd.stages import records
 from hkd.stages.stage import NETS, Stage, planned
 
@@ -29,11 +31,12 @@ class Trained:
 
     @property
     def title(self):
+        """The heading of the stage: its data set and its stem."""
         return f"{self.stage.experiment.facts.title}, {self.stage.stem}"
 
 
 def page(views):
-    """The page as HTML, from [runs.View], the longest first. Without a finished stage it says so."""
+    """The page as HTML, from [views.View], the longest first. Without a finished stage it says so."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -55,7 +58,7 @@ def page(views):
 
 
 def _table(target, views):
-    found = tables.sections(views, lambda runs: tables.lines(target, runs))
+    found = lines.sections(views, lambda runs: lines.of_target(target, runs))
     sheets = [html(tables.sheet(target, same, view.words)) for view, same in found]
     return {"name": target.name, "nav": target.label, "html": Markup("\n").join(sheets)}
 
@@ -66,8 +69,8 @@ def _figures(target, views):
 
 
 def _figure(target, view, name):
-    found = [] if target.form == "hint losses" else tables.lines(target, view.runs)
-    means = [f"{line.heading}: {tables.mean_sd(line.values())} %" for line in found if line.done]
+    found = [] if target.form == "hint losses" else lines.of_target(target, view.runs)
+    means = [f"{line.heading}: {mean_sd(line.values())} %" for line in found if line.done]
     return {
         "name": name,
         "nav": target.label if name == target.name else f"{target.label}, {view.name}",
@@ -79,7 +82,7 @@ def _figure(target, view, name):
 
 def _curves(experiment, views):
     """The learning curves of one experiment, for each length; none where nothing of it was run."""
-    found = tables.sections(views, lambda runs: tables.comparison(experiment.name, runs))
+    found = lines.sections(views, lambda runs: experiment_table.lines(experiment.name, runs))
     drawn = {view: [line for line in same if line.done] for view, same in found}
     taught = [view for view, same in drawn.items() if any(line.row.method not in ("", "baseline") for line in same)]
     return [_curve(experiment, view, drawn[view], name) for name, view in names_of(experiment.name, taught)]
@@ -90,8 +93,7 @@ def _curve(experiment, view, found, name):
         f"{experiment.facts.title}, {experiment.teacher.depth} to {experiment.student.depth} layers ({experiment.name})"
     ) + (f": {view.words}" if view.words else "")
     ends = [
-        (line.short_heading, tables.mean_sd(line.values()), tables.mean_sd(line.values("best")), len(line.done))
-        for line in found
+        (line.short_heading, mean_sd(line.values()), mean_sd(line.values("best")), len(line.done)) for line in found
     ]
     image = _image(figures.rendered(figures.accuracy_curves(title, found, wide=True), "svg"))
     return {"name": name, "title": title, "image": image, "ends": ends}
@@ -119,9 +121,7 @@ def _stages(experiment, method):
     if not method:
         return [planned(experiment, "", "teacher", net=net) for net in NETS]
     parts = METHODS[method]
-    stages = [
-        planned(experiment, method, p.kind, p.step or None, net) for p in parts for net in range(1, tables.NETS + 1)
-    ]
+    stages = [planned(experiment, method, p.kind, p.step or None, net) for p in parts for net in NETS]
     return list(dict.fromkeys(stages))
 
 

@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from hkd.paper import experiments, stated
+from hkd.paper.changes import of_teacher
 from hkd.paper.methods import METHODS
 from hkd.stages.stage import planned
 
@@ -89,7 +90,7 @@ class Target:
 def alone(experiment, method, measure):
     """The row of the teacher (method '') or of the student alone ('baseline')."""
     e = experiments.experiment(experiment)
-    e, architecture = (e, e.student) if method else (e.of_teacher, e.teacher)
+    e, architecture = (e, e.student) if method else (of_teacher(e), e.teacher)
     Pc = stated.BASELINE_PC.get((e.dataset, architecture.depth, architecture.width))
     value = Pc if Pc is None or measure == "Pc" else round(100 - Pc, 2)
     width = "" if architecture.width == stated.STACK_WIDTHS[0] else f" of width {architecture.width}"

@@ -4,6 +4,7 @@ is read back from a text that was made for people."""
 import csv
 import io
 import re
+import statistics
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -21,6 +22,24 @@ class Sheet:
     rows: tuple[tuple, ...]
     foot: tuple[str, ...] = ()
     not_run: frozenset[int] = frozenset()
+
+
+def titled(title, words):
+    """The title of a sheet, with `words` on what it is made of where there are any."""
+    return f"{title}: {words}" if words else title
+
+
+def number(value, digits, sign=""):
+    """A cell of a number with so many decimals; sign: "+" to have one always; empty for None."""
+    return "" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def mean_sd(values, digits=2):
+    """A cell of mean ± standard deviation, of the mean alone where there is one value, of a dash without any."""
+    if not values:
+        return DASH
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def markdown(*sheets):

@@ -27,7 +27,7 @@ _ALL_METHODS = {
 def all_methods(name, experiment):
     """Every method of METHODS on one pair, beside what a paper reports of it."""
     e = experiments.experiment(experiment)
-    titles = list(dict.fromkeys((e.of_teacher.facts.title, e.facts.title)))
+    titles = list(dict.fromkeys((e.teacher_facts.title, e.facts.title)))
     reasons, rows = {}, [alone(experiment, "", "Pc"), alone(experiment, "baseline", "Pc")]
     if e.teacher_dataset:
         rows[0] = replace(rows[0], heading=f"{rows[0].heading}, on {titles[0]}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
-from hkd.results.ablations import each, line_of, rows_of, sheet_of
+from hkd.results.ablations import line_of, nets_text, rows_of, sheet_of
 from hkd.results.sheet import DASH
 from hkd.results.significance import of_f, p_text
 from hkd.stages.stage import TEACHER, lineage
@@ -85,7 +85,7 @@ def variation(kept):
 def _cells(lines, found):
     share = DASH if found.share is None else f"{found.share:.0%}"
     F = DASH if found.F is None else f"{found.F:.2f}"
-    nets = "; ".join(map(each, lines))
+    nets = "; ".join(map(nets_text, lines))
     return nets, f"{found.inside**0.5:.2f}", f"{found.between**0.5:.2f}", share, F, p_text(found.p)
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from hkd.base.cli import ROOT, UserError, default_folder, did_you_mean
 from hkd.base.files import shown
 from hkd.engines import choice
-from hkd.paper import experiment_file, experiments, methods, own
+from hkd.paper import experiment_file, experiments, methods, own_datasets
 from hkd.paper.experiment_file import SUFFIX, ExperimentFile
 from hkd.paper.settings import number_text
 from hkd.results import targets
+from hkd.results.lines import NETS
 from hkd.results.rows import Row
-from hkd.results.tables import NETS
 from hkd.stages.stage import lineage
 from hkd.training import beside
 
@@ -60,7 +60,7 @@ def settings(config):
             raise did_you_mean(key, known, "config key")
     read = Settings(**{key: _read(key, value) for key, value in config.items() if key not in FOLDERS})
     read = replace(read, **{key: _folder(key, config) for key in FOLDERS})
-    own.look_in(Path(read.data))
+    own_datasets.look_in(Path(read.data))
     read = _with_file(read)
     for name in read.experiments or (experiments.DEFAULT,):
         experiments.experiment(name, read.set)
@@ -175,6 +175,7 @@ class Workflow:
         return found
 
     def folder(self, stage):
+        """Of a stage, from the runs folder."""
         return str(stage.group / stage.name)
 
     def kinds(self):
@@ -186,9 +187,11 @@ class Workflow:
         }
 
     def marker(self, stage):
+        """The file that stands for a finished stage (DONE)."""
         return f"{self.settings.runs}/{self.folder(stage)}/{DONE}"
 
     def done(self, target):
+        """The markers of the last stages of a target."""
         return [self.marker(stage) for stage in self.targets[target]]
 
     def forget_lost(self):
@@ -206,12 +209,15 @@ class Workflow:
         return [*found, self.index(stage.experiment.dataset)] if stage.declared.indexed else found
 
     def manifest(self, dataset):
+        """The file that stands for a built data set."""
         return f"{self.settings.data}/{dataset}/manifest.json"
 
     def index(self, dataset):
+        """The file that stands for the index of its training images (INDEXED)."""
         return f"{self.settings.data}/{dataset}/{INDEXED}"
 
     def datasets(self):
+        """The names of those that the stages are trained on."""
         return sorted({stage.experiment.dataset for stage in self.stages.values()})
 
     def words(self, folder):

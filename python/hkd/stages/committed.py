@@ -3,6 +3,7 @@
 from hkd.base.cli import ROOT, UserError
 from hkd.networks import deploy, prototxt, solvers
 from hkd.paper import experiments, methods
+from hkd.paper.changes import of_teacher
 from hkd.stages.stage import TEACHER, Stage, lineage, planned
 
 
@@ -33,7 +34,7 @@ def experiment_files(experiment):
     files = {}
     for stage in stages(experiment):
         files |= stage_files(stage)
-    for e, architecture in ((experiment.of_teacher, experiment.teacher), (experiment, experiment.student)):
+    for e, architecture in ((of_teacher(experiment), experiment.teacher), (experiment, experiment.student)):
         path = f"prototxt/{e.dataset}/{architecture.name}-deploy.prototxt"
         header = [
             f"{e.facts.title}, {architecture.name}: for images of your own. Subtract mean_test.binaryproto first."

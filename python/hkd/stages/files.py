@@ -10,14 +10,14 @@ import json
 from hkd.networks import prototxt, solvers
 from hkd.networks.feed import Feed
 from hkd.networks.kind import Request
-from hkd.paper import experiments
+from hkd.paper.experiment import unchecked
 from hkd.stages import schedule
 
 
 def network(stage, data_folder, test_images):
     """The NetParameter, reading LMDBs under `data_folder`. Raises UserError where it cannot be."""
     fraction = schedule.scaled_fraction(stage.experiment.bn_fraction, stage.scale)
-    e = experiments.unchecked(stage.experiment, bn_fraction=fraction)
+    e = unchecked(stage.experiment, bn_fraction=fraction)
     feed = Feed(str(data_folder), e.batch, solvers.test_batch(test_images))
     stage.check()
     return stage.declared.network(

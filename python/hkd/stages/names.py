@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hkd.base.cli import UserError
-from hkd.paper import experiments
+from hkd.paper.changes import changed, reset
 from hkd.paper.methods import Part
 from hkd.paper.settings import number_text, setting_text
 from hkd.stages import schedule
@@ -47,18 +47,18 @@ def group(dataset, scale, seed):
 def changes(stage):
     """{setting: value} of the changed settings that reach it: those without which it, or a stage before it, would be made from
     something else."""
-    changed = experiments.changed(stage.experiment)
-    if not changed:
+    asked = changed(stage.experiment)
+    if not asked:
         return {}
     own = _made_from(stage)
 
     def without(keys):
-        return _made_from(replace(stage, experiment=experiments.reset(stage.experiment, keys)))
+        return _made_from(replace(stage, experiment=reset(stage.experiment, keys)))
 
-    kept = {key: value for key, value in changed.items() if without([key]) != own}
+    kept = {key: value for key, value in asked.items() if without([key]) != own}
     # Settings that make a difference only together.
-    rest = [key for key in changed if key not in kept]
-    return kept if without(rest) == own else changed
+    rest = [key for key in asked if key not in kept]
+    return kept if without(rest) == own else asked
 
 
 def _made_from(stage):

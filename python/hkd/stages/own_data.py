@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from hkd.base.cli import UserError
-from hkd.paper import datasets, own
+from hkd.paper import datasets, own_datasets
 from hkd.stages import records
 
 
 def declare(record):
     """Declares the data sets of the user's own that a record speaks of, but for those that are known."""
     for facts in record.get("data_sets", []):
-        if own.known(facts["name"]) is None:
+        if own_datasets.known(facts["name"]) is None:
             datasets.declare(facts)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hkd.base.cli import UserError
 from hkd.networks.kinds import KINDS
-from hkd.paper import experiments, methods
-from hkd.paper.experiments import Experiment
+from hkd.paper import methods
+from hkd.paper.changes import changed, of_teacher
+from hkd.paper.experiment import Experiment, settings, unchecked
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import TRAINED, setting_text
 from hkd.stages import files, names, schedule
@@ -67,7 +68,7 @@ class Stage:
 
     def _sibling(self, method, index):
         if index < 0:
-            return Stage(self.experiment.of_teacher, "", -1, 0, self.scale, self.seed)
+            return Stage(of_teacher(self.experiment), "", -1, 0, self.scale, self.seed)
         shared = METHODS[method][index].shared
         return Stage(self.experiment, method, index, 0 if shared else self.net, self.scale, self.seed)
 
@@ -100,9 +101,7 @@ class Stage:
         own = self.experiment.teacher_schedule
         if own is None or self.trains_student:
             return self.experiment
-        return experiments.unchecked(
-            self.experiment, base_lr=own.base_lr, stepvalue=own.stepvalue, max_iter=own.max_iter
-        )
+        return unchecked(self.experiment, base_lr=own.base_lr, stepvalue=own.stepvalue, max_iter=own.max_iter)
 
     # --- names --------------------------------------------------------------------------------------------------------
 
@@ -199,7 +198,7 @@ class Stage:
         """The settings that the driver itself trains by, beside network and solver: hint-dynamic KD's meta steps."""
         if not self.declared.beside:
             return {}
-        return {k: getattr(self.experiment, k) for k in experiments.settings() if k.startswith(self.declared.beside)}
+        return {k: getattr(self.experiment, k) for k in settings() if k.startswith(self.declared.beside)}
 
     @property
     def fresh_fc(self):
@@ -219,10 +218,10 @@ def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
     if kind == "teacher":
         if step is not None:
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
-        return Stage(experiment.of_teacher, "", -1, net if net > 1 else 0, scale, seed)
+        return Stage(of_teacher(experiment), "", -1, net if net > 1 else 0, scale, seed)
     index = methods.find(method, kind, step)
     for key, own in METHODS[method].own.items():
-        if key in experiments.changed(experiment):
+        if key in changed(experiment):
             value = setting_text(own, getattr(experiment, key)).replace(f"{own}=", "")
             raise UserError(
                 f"--set {key}={value}: method {method} has a setting of its own for that: use --set {own}=..."

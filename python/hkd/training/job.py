@@ -23,7 +23,8 @@ from hkd.base.cli import ROOT, UserError, run
 from hkd.base.files import naming, sha256, shown, write_whole
 from hkd.base.locks import only_one
 from hkd.engines import choice, devices, parallel
-from hkd.paper import contents, datasets, experiments
+from hkd.paper import contents, datasets
+from hkd.paper.changes import changed, restored
 from hkd.stages import records, surgery
 from hkd.stages.given.teacher import Given, take
 from hkd.stages.snapshots import Snapshots
@@ -67,7 +68,7 @@ class Job:
 
     def as_json(self):
         experiment = self.stage.experiment
-        stage = {**_fields(self.stage), "experiment": experiment.name, "settings": experiments.changed(experiment)}
+        stage = {**_fields(self.stage), "experiment": experiment.name, "settings": changed(experiment)}
         given = self.given and self.given.as_json()
         own = datasets.said(experiment.dataset, experiment.teacher_dataset)
         whole = {**_fields(self), "stage": stage, "how": asdict(self.how), "given": given, "data_sets": own}
@@ -79,7 +80,7 @@ class Job:
         for facts in given.pop("data_sets"):  # the experiment is made of them
             datasets.declare(facts)
         stage, how = given.pop("stage"), given.pop("how")
-        stage["experiment"] = experiments.restored(stage["experiment"], stage.pop("settings"))
+        stage["experiment"] = restored(stage["experiment"], stage.pop("settings"))
         given["given"] = given["given"] and Given.from_json(given["given"])
         gpus, threads, why = how.pop("device").values()
         return cls(Stage(**stage), How(**how, device=devices.Device(tuple(gpus), threads, why)), **given)

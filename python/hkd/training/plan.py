@@ -8,7 +8,7 @@ from hkd.base.cli import PACKAGE_FOLDER, ROOT
 from hkd.base.files import shown
 from hkd.base.python import SAFE_PATH
 from hkd.networks import prototxt
-from hkd.paper import experiments
+from hkd.paper.changes import changed
 from hkd.paper.settings import setting_text
 from hkd.stages import records
 from hkd.stages.stage import lineage
@@ -33,7 +33,7 @@ def print_plan(stage, options, folders, manifests):
     """folders, manifests: {data set: folder of its LMDBs}, {data set: Manifest or None}."""
     e = stage.experiment
     scale = "" if stage.scale == 1 else f"   scale {stage.scale:g}: not the paper's iterations"
-    learned_on = f" on {e.of_teacher.facts.title}" if e.teacher_dataset else ""
+    learned_on = f" on {e.teacher_facts.title}" if e.teacher_dataset else ""
     print(
         f"{e.name} ({e.reported_in}): teacher {e.teacher.depth} layers{learned_on}, student {e.student.depth} layers, "
         f"{e.facts.title}{scale}"
@@ -65,8 +65,8 @@ def print_plan(stage, options, folders, manifests):
 def idle_changes(stages):
     """The changed settings, as --set takes them, that reach none of `stages` and none that these need."""
     reached = {key for stage in stages for needed in lineage(stage) for key in needed.changes}
-    changed = {key: value for stage in stages for key, value in experiments.changed(stage.experiment).items()}
-    return [setting_text(key, value) for key, value in changed.items() if key not in reached]
+    asked = {key: value for stage in stages for key, value in changed(stage.experiment).items()}
+    return [setting_text(key, value) for key, value in asked.items() if key not in reached]
 
 
 def print_result(stage, record, folder):

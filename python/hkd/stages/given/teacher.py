@@ -11,6 +11,7 @@ from caffe.proto import caffe_pb2
 from hkd.base.cli import UserError
 from hkd.base.files import sha256, shown
 from hkd.paper.architecture import Architecture
+from hkd.paper.changes import of_teacher
 from hkd.paper.datasets import DATASETS
 from hkd.stages.given import caffemodel, files, layers, pytorch
 from hkd.stages.given.layers import Layers
@@ -93,7 +94,7 @@ def take(given, experiment):
     """Taken: the weights of a Given for the teacher of `experiment`."""
     path = files.named(given.path)
     read = _of_caffe if path.suffix == ".caffemodel" else _of_pytorch
-    return _taken(path, *read(path, given, experiment), experiment.of_teacher)
+    return _taken(path, *read(path, given, experiment), of_teacher(experiment))
 
 
 # --- what a file has ----------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def _of_pytorch(path, given, experiment):
         if shape.architecture.width % 2:
             raise UserError(f"--padding two-sided: {shape.architecture.width} channels have no half: use appended")
         if not found.missing:
-            _refuse_shapes(path, found, experiment.of_teacher)
+            _refuse_shapes(path, found, of_teacher(experiment))
             pytorch.appended(found, shape.architecture.width)
         mapping += ", channels of stacks 2 and 3 from two-sided to appended zeros"
     return found, asked, mapping
@@ -199,7 +200,7 @@ def _shape(path, modules, first, head, projection):
 
 def _refuse_other(path, shape, experiment):
     """Raises UserError where the file's network is not the experiment's teacher."""
-    facts, asked = experiment.of_teacher.facts, experiment.teacher
+    facts, asked = experiment.teacher_facts, experiment.teacher
     if shape.channels != facts.channels:
         kinds = [f"{count} channel{'s' * (count > 1)}" for count in (shape.channels, facts.channels)]
         raise UserError(
