@@ -44,7 +44,8 @@ def welch(a, b, alternative="two-sided"):
 
 
 def student(a, b):
-    """p of Student's t-test, as if both had one variance; None without any spread. SciPy's own takes no sample of one."""
+    """p of a two-sided Student's t-test with one variance for both, which takes a single number on a side too (SciPy's own does not);
+    None without any spread."""
     spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in (a, b)]
     if not any(spreads):
         return None
@@ -55,16 +56,6 @@ def student(a, b):
 def of_f(F, between, inside):
     """p of an analysis of variance: that F, of so many degrees of freedom between the groups and inside them, is not chance."""
     return float(_stats().f.sf(F, between, inside))
-
-
-def student(a, b):
-    """p of a two-sided Student's t-test with one variance for both, which takes a single number on a side too (SciPy's own does not);
-    None without any spread."""
-    spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in (a, b)]
-    if not any(spreads):
-        return None
-    of_a, of_b = ((statistics.mean(values), sd, len(values)) for values, sd in zip((a, b), spreads, strict=True))
-    return float(stats.ttest_ind_from_stats(*of_a, *of_b).pvalue)
 
 
 def holm(ps):
