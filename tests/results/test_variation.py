@@ -42,23 +42,37 @@ def test_one_seed_or_one_net_says_nothing(groups):
     assert analysed(groups) is None
 
 
-def test_the_table_of_three_seeds(tmp_path):
-    """The kept records of MNIST's short runs, with the accuracy of two more seeds."""
-    folder = tmp_path / "measured"
-    for seed, more in ((1, 0.0), (2, 0.5), (3, -0.25)):
-        group = folder / "records/torch/mnist" / f"scale0.015625-seed{seed}"
+def seeds_of_short_runs(folder, *seeds):
+    """Makes, of the kept records of MNIST's short runs, those of more seeds: (seed, engine, what is added to Pc) each."""
+    for seed, engine, more in seeds:
+        group = folder / f"records/{engine}/mnist/scale0.015625-seed{seed}"
         for path in SHORT.iterdir():
             if "+" in path.name:
                 continue
             shutil.copytree(path, group / path.name)
             record = records.read_record(path)
             Pc = record["Pc"] and {**record["Pc"], "last": record["Pc"]["last"] + more}
-            records.write_record(group / path.name, {**record, "seed": seed, "Pc": Pc})
+            made = {**record, "seed": seed, "Pc": Pc, "engine": engine}
+            records.write_record(group / path.name, made)
+
+
+def test_the_table_of_three_seeds(tmp_path):
+    folder = tmp_path / "measured"
+    seeds_of_short_runs(folder, (1, "torch", 0.0), (2, "torch", 0.5), (3, "torch", -0.25))
     command("python/make_tables.py", "--measured", folder, check=0)
     lines = (folder / "variation.md").read_text().splitlines()
     (kd,) = (line for line in lines if "| KD without hints |" in line)
     nets = "98.44, 98.31, 98.25; 98.94, 98.81, 98.75; 98.19, 98.06, 98.00"
-    assert kd.startswith(f"| mnist-r32-r8 | 0.015625 | KD without hints | teacher | {nets} | 0.10 | 0.38 | 94% |")
-    shared = {line.split(" | ")[2]: line.split(" | ")[3] for line in lines if line.startswith("| mnist")}
+    assert kd.startswith(
+        f"| mnist-r32-r8 | 0.015625 | KD without hints | torch | teacher | {nets} | 0.10 | 0.38 | 94% |"
+    )
+    shared = {line.split(" | ")[2]: line.split(" | ")[4] for line in lines if line.startswith("| mnist")}
     assert shared["student alone"] == "nothing" and shared["SL-ResNet"] == "stage 1"
     assert shared["layer-wise hints, then KD"] == "teacher and stage 1"
+
+
+def test_seeds_of_two_engines_are_not_one_sample(tmp_path):
+    folder = tmp_path / "measured"
+    seeds_of_short_runs(folder, (1, "torch", 0.0), (2, "torch-bf16", 0.5))
+    command("python/make_tables.py", "--measured", folder, check=0)
+    assert "Nothing of it was run." in (folder / "variation.md").read_text()

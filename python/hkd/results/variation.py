@@ -57,16 +57,18 @@ def variation(kept):
     rows = []
     for scale, several in seeds.items():
         for row in rows_of(*METHODS) if len(several) > 1 else ():
-            lines = [line_of(kept.view((scale, seed)).runs, row) for seed in several]
-            found = analysed([line.values() for line in lines])
-            if found:
-                rows.append((row.experiment, number_text(scale), row.heading, _shared(row), *_cells(lines, found)))
+            for engine, lines in _of_each_engine(kept, scale, several, row).items():
+                found = analysed([line.values() for line in lines])
+                if found:
+                    cells = _cells(lines, found)
+                    rows.append((row.experiment, number_text(scale), row.heading, engine, _shared(row), *cells))
     return sheet_of(
         "Nets and seeds: an analysis of variance",
         (
             "experiment",
             "scale",
             "method",
+            "engine",
             "what the nets of a seed share",
             "Pc (%), nets of each seed",
             "sd of the nets",
@@ -80,6 +82,16 @@ def variation(kept):
         "it, 0 where the means of the seeds differ by no more than those of so few nets do. Share: of the variance of one net of one seed. "
         "Where the nets of a seed share a teacher alone, the seeds' part is the teacher's; where they share stage 1 too, it is both.",
     )
+
+
+def _of_each_engine(kept, scale, seeds, row):
+    """{engine: [the Line of each seed]}: seeds of two engines would say something of these too."""
+    found = defaultdict(list)
+    for seed in seeds:
+        line = line_of(kept.view((scale, seed)).runs, row)
+        if line.done:
+            found[line.done[0].condition.engine].append(line)
+    return found
 
 
 def _cells(lines, found):
