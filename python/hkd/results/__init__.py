@@ -3,8 +3,8 @@
 Runs: whether a folder is what its record says (checks), what must be alike for numbers to stand together (condition), the runs of
 a folder (runs), those of one length beside others (views), and the records that are kept with the project (kept).
 Rows: a method of an experiment (rows), those of each paper (etri, fsp) and of all methods (targets), and a row with its runs (lines).
-What is said of them: ensembles, what few nets can say of a difference (significance) and say of two rows (differences), claims, and how
-much of a spread is that of nets and of seeds (variation).
+What is said of them: ensembles, what few nets can say of a difference (significance) and say of two rows (differences), claims, how much
+of a spread is that of nets and of seeds (variation), and what a setting changes (open_choices).
 Tables and pictures: how a table is written (sheet), those of the papers (tables), of one experiment (experiment_table) and of no paper
 (ablations), figures, networks as pictures (network_drawing), all of it on one page (report), all that is made of the kept records
 (collected), where it stands in pages that people write (page_tables), and weights that are kept too (weights).

@@ -18,6 +18,7 @@ from hkd.paper import datasets, experiments
 from hkd.results import ablations, claims, experiment_table, figures, lines, report, tables
 from hkd.results.checks import check_log, check_place
 from hkd.results.kept import AFTER, Kept
+from hkd.results.open_choices import open_choices
 from hkd.results.runs import SET_ASIDE
 from hkd.results.sheet import as_csv, markdown
 from hkd.results.targets import TARGETS
@@ -33,6 +34,7 @@ ABLATIONS = {
     "engines": ablations.engines,
     "precision": ablations.precision,
     "variation": variation,
+    "open-choices": open_choices,
 }
 
 
