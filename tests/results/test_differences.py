@@ -63,14 +63,22 @@ def test_a_pair_is_two_nets_of_one_number(runs):
     assert paired(teacher, hint) is None
 
 
+def changed(line, **values):
+    """A Line whose nets have another Pc or other weights: as honest runs would have left it."""
+    runs = []
+    for place, run in enumerate(line.runs):
+        record = run.record | {name: run.record[name] | of_nets[place] for name, of_nets in values.items()}
+        runs.append(replace(run, record=record))
+    return Line(line.row, tuple(runs), line.measure)
+
+
 def test_no_p_value_without_spread_or_with_one_net(runs):
     kd = next(x for x in of_target(targets.TARGETS["table4"], runs) if x.row.method == "kd")
-    alone = Line(kd.row, (kd.runs[0], None, None), "Pe")
-    digests = kd.runs[0].record["digests"]
-    alike = [replace(kd.runs[0], record={**kd.runs[0].record, "digests": {**digests, records.FINAL: n}}) for n in "123"]
-    same = Line(kd.row, tuple(alike), "Pe")
-    assert p_value(kd, alone) is None and p_value(same, same) is None
-    assert p_value(kd, same) is not None  # one with spread is enough
+    spread = changed(kd, Pc=[{"last": Pc} for Pc in (90.0, 92.0, 96.0)])
+    alike = changed(kd, Pc=[{"last": 94.0}] * 3, digests=[{records.FINAL: weights} for weights in "123"])
+    alone = Line(kd.row, (spread.runs[0], None, None), "Pe")
+    assert p_value(spread, alone) is None and p_value(alike, alike) is None
+    assert p_value(spread, alike) is not None  # one with spread is enough
 
 
 def test_nets_of_the_same_weights_are_one_net(copy):

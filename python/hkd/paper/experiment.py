@@ -197,10 +197,10 @@ def parsed(default, change):
     if key not in known:
         raise did_you_mean(key, known, "setting")
     value = checked(key, read(key, text, getattr(default, key.rpartition(".")[2])), known[key])
-    if key == "input_mean" and value != (OF_DATA_SET,):  # one name for one number
+    if key == "input_mean" and value != (OF_DATA_SET,):  # 125 and 125.0 name one folder
         value = tuple(number_text(float(part)) for part in value)
     architecture = {"hint_layers": default.teacher, "guided_layers": default.student}.get(key)
-    if architecture:  # one name for one layer
+    if architecture:  # so do 2.4 and 2.end where a stack has four blocks
         value = tuple(re.sub(rf"\.{architecture.blocks}$", ".end", place) for place in value)
     return key, value
 

@@ -131,9 +131,13 @@ def is_pair(name):
 
 
 def named(name):
-    """The experiment of that name without changes. Beside those of EXPERIMENTS there are DATASET-r20-r8, DATASET-r20w32-r8 (any
-    pair of networks of 6n+2 layers), DATASET-to-EXPERIMENT, whose teacher was trained on DATASET, and DATASET-r26,
-    DATASET-r26w64, in which such a teacher is trained; DATASET may be one of the user's own (own_datasets), which has the settings of defaults.OWN_LIKE.
+    """The experiment of that name without changes. Beside those of EXPERIMENTS there are
+
+    DATASET-r20-r8, DATASET-r20w32-r8: any pair of networks of 6n+2 layers;
+    DATASET-to-EXPERIMENT:             its teacher was trained on DATASET;
+    DATASET-r26, DATASET-r26w64:       such a teacher alone.
+
+    DATASET may be one of the user's own (own_datasets), which has the settings of defaults.OWN_LIKE.
 
     Raises UserError for an unknown name, and for data sets between which nothing can be transferred.
     """
