@@ -91,9 +91,7 @@ def _class_folders(source):
         # A folder of val/ or of train/ alone, or of Train/ and Test/, is no folder of classes.
         if {name.lower() for name in names} <= set(LIKE_SPLITS):
             have = " and ".join(f"{name}/" for name in sorted(names))
-            raise UserError(
-                f"{source}: has {have} alone: expected train/ and test/ (rename them so), or class folders"
-            )
+            raise UserError(f"{source}: has {have} alone: expected train/ and test/ (rename them so), or class folders")
         return [(None, folder) for folder in inside], passed_over
     if other := sorted(names - set(SPLITS)):
         raise UserError(f"{source}/{other[0]}: a folder beside train/ and test/: move it elsewhere")
