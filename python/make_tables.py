@@ -29,7 +29,7 @@ from hkd.results import claims, collected, cost, figures, report, speed, tables,
 from hkd.results import shown as shown_tables
 from hkd.results.runs import Choice, Runs, View
 from hkd.results.sheet import markdown
-from hkd.results.targets import TARGETS, WEIGHTS
+from hkd.results.targets import TARGETS, WEIGHTS, check_name
 from hkd.stages import own_data
 
 OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
@@ -200,6 +200,7 @@ def made(name, runs):
     views = [View(runs)]
     if name.endswith(experiment_file.SUFFIX):
         written = experiment_file.read(name)
+        check_name(written)
         return collected.compared(written.experiment, views, methods=written.methods, name=written.name)
     if name == "claims":
         return collected.claimed(views)

@@ -133,7 +133,8 @@ def main():
         check_name(option, folder)
     for folder in (options.data, options.teacher_data):
         datasets.declare_in(folder)
-    chosen = _asked(options)
+    asked = _asked(options)
+    chosen = experiments.experiment(asked.experiment, asked.settings)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
             f"--teacher-data {options.teacher_data}: the teacher of {chosen.name} has the student's data, use --data"
@@ -141,7 +142,7 @@ def main():
     given = given_weights(options)
     if given:
         chosen = given_options.taught_by(given, chosen)
-    method = options.method or methods.default_for(options.stage)
+    method = options.method or asked.default_method(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
     nets = NETS if options.net == "all" else (options.net,)
@@ -196,9 +197,8 @@ def given_weights(options):
 
 
 def _asked(options):
-    """The Experiment that --experiment and --set name."""
-    asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
-    return experiments.experiment(asked.experiment, asked.settings)
+    """The ExperimentFile that --experiment and --set name."""
+    return experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
 
 
 def check_name(option, folder):
@@ -222,7 +222,7 @@ def list_experiments():
 
 def show_status(options):
     own_data.declare_under(options.runs)
-    dataset = _asked(options).dataset if options.experiment else "*"
+    dataset = experiments.named(_asked(options).experiment).dataset if options.experiment else "*"
     return (status.watch if options.watch else status.show)(options.runs, dataset)
 
 
