@@ -27,6 +27,7 @@ os.environ["PYTHONSAFEPATH"] = "1"
 
 try:
     jobs = Workflow(settings(config))
+    jobs.check()
     jobs.forget_lost()
     S = jobs.settings
     if not os.access(".", os.W_OK):

@@ -103,16 +103,16 @@ def _first(name, image, wanted):
     size = wanted.resize or image.width
     if not wanted.resize and image.width != image.height:
         raise pictures.Wrong(f"{image.width} x {image.height} pixels: expected a square, or --resize 32")
-    check_size(size, f"{name}: {image.width} x {image.height} pixels")
+    if wrong := wrong_size(size):
+        raise pictures.Wrong(f"{image.width} x {image.height} pixels: {wrong}")
     return _One(name, wanted.colours or pictures.kind(image), size)
 
 
-def check_size(size, what):
-    """Raises UserError for images that the networks cannot take."""
+def wrong_size(size):
+    """Why the networks cannot take images of a size; None where they can."""
     if size % 4 or not SIZES[0] <= size <= SIZES[1]:
-        raise UserError(
-            f"{what}: the networks halve an image twice: expected a multiple of 4 from {SIZES[0]} to {SIZES[1]}, for example --resize 32"
-        )
+        return f"the networks halve an image twice: expected a multiple of 4 from {SIZES[0]} to {SIZES[1]}, for example --resize 32"
+    return None
 
 
 def _alike(name, image, wanted, one):

@@ -15,7 +15,8 @@ from hkd.paper.datasets import MOST_CLASSES
 from pictures import SUFFIXES
 
 SPLITS = ("train", "test")
-OTHER_SPLITS = ("val", "valid", "validation", "dev")
+LIKE_SPLITS = (*SPLITS, "val", "valid", "validation", "dev", "eval", "training", "testing")
+"""What folders are called, in any case, that are no classes where there is nothing else."""
 LEFT_BEHIND = ("thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir")
 LONGEST_CLASS = 100
 LARGEST_CSV = 256 << 20  # bytes
@@ -87,12 +88,10 @@ def _class_folders(source):
     if not inside:
         raise UserError(f"{source}: no class folders in it: expected {source}/CLASS/IMAGE.png, or a CSV of path,label")
     if not set(SPLITS) <= names:
-        # A folder of val/ or of train/ alone is no folder of classes.
-        if names <= {*SPLITS, *OTHER_SPLITS}:
+        # A folder of val/ or of train/ alone, or of Train/ and Test/, is no folder of classes.
+        if {name.lower() for name in names} <= set(LIKE_SPLITS):
             have = " and ".join(f"{name}/" for name in sorted(names))
-            raise UserError(
-                f"{source}: has {have} alone: expected train/ and test/ (rename the one to test on), or class folders"
-            )
+            raise UserError(f"{source}: has {have} alone: expected train/ and test/ (rename them so), or class folders")
         return [(None, folder) for folder in inside], passed_over
     if other := sorted(names - set(SPLITS)):
         raise UserError(f"{source}/{other[0]}: a folder beside train/ and test/: move it elsewhere")
@@ -170,6 +169,7 @@ def table(source):
         raise UserError(f"{source}, line 1: columns {','.join(columns)}: expected path,label or path,label,split")
     else:
         columns = ["path", "label", "split"][: max(2, min(3, len(columns)))]
+        _refuse_other_head(source, rows[0][1])
     seen, items = {}, []
     for line, cells in rows:
         where = f"{source}, line {line}"
@@ -187,6 +187,17 @@ def table(source):
         items.append(Item(path, row["path"], row["label"], split))
     check_classes({item.label for item in items}, source)
     return Listing(tuple(items))
+
+
+def _refuse_other_head(source, cells):
+    """Raises UserError for a first line that is no image's: names of other columns, or cells with something else between them."""
+    first = cells[0].strip()
+    if len(cells) == 1:
+        raise UserError(f"{source}, line 1: 1 cell: expected path,label with a comma between them")
+    if Path(first).suffix.lower() not in SUFFIXES and not (source.parent / first).exists():
+        raise UserError(
+            f"{source}, line 1: columns {','.join(cells)}: expected path,label or path,label,split, or no line of names"
+        )
 
 
 def _rows(source):

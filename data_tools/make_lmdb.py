@@ -242,8 +242,8 @@ def read_origin(options):
         raise UserError(f"--dataset {options.dataset}: {wrong}")
     if options.trust:
         raise UserError("--trust is of official archives: leave it out")
-    if options.resize is not None:
-        gathered.check_size(options.resize, f"--resize {options.resize}")
+    if options.resize is not None and (wrong := gathered.wrong_size(options.resize)):
+        raise UserError(f"--resize {options.resize}: {wrong}")
     if options.test_share is not None and not 0 < options.test_share < 1:
         raise UserError(f"--test-share {options.test_share:g}: expected more than 0 and less than 1, as 0.1")
     if options.source is not None:

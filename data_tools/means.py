@@ -48,6 +48,9 @@ def given(text, facts):
             f"--mean {text}: expected {kind} from 0 to 255, as {'125.307,122.95,113.865' if facts.channels == 3 else '72.9'}, or a file "
             f"of Caffe that is there, as mean.binaryproto"
         )
+    if 0 < max(values) <= 1:
+        scaled = ",".join(number_text(255 * value) for value in values)
+        raise UserError(f"--mean {text}: of pixels from 0 to 1, and these are from 0 to 255: give --mean {scaled}")
     mean = np.empty((facts.channels, facts.size, facts.size), np.float32)
     mean[...] = np.array(values, np.float32)[:, None, None]
     return Given(",".join(map(number_text, values)), mean)

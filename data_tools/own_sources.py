@@ -10,7 +10,7 @@ import listed
 import pictures
 from gathered import Gathered, Wanted, gather
 from hkd.base.cli import UserError
-from hkd.base.files import shown
+from hkd.base.files import sha256, shown
 from hkd.paper.datasets import DATASETS
 
 
@@ -53,7 +53,7 @@ def refuse_inside(source, out):
 
 
 class Files:
-    """Image files. digest: of their names, classes and sizes."""
+    """Image files. digest: of their names, classes and content: a size stays the same where an image does not."""
 
     def __init__(self, source, listing):
         self.source, self._listing = source, listing
@@ -65,7 +65,7 @@ class Files:
         digest = hashlib.sha256()
         for item in self._listing.items:
             digest.update(
-                f"{item.name}\t{item.label}\t{item.split}\t{_size(item.path)}\n".encode(errors="surrogateescape")
+                f"{item.name}\t{item.label}\t{item.split}\t{_content(item.path)}\n".encode(errors="surrogateescape")
             )
         return digest.hexdigest()
 
@@ -86,10 +86,11 @@ class Files:
         )
 
 
-def _size(path):
+def _content(path):
+    """The digest of a file; None of one that could not be an image's."""
     try:
-        return path.stat().st_size
-    except OSError:
+        return hashlib.sha256(pictures.content(path)).hexdigest()
+    except pictures.Wrong:
         return None
 
 
@@ -104,7 +105,7 @@ def _loaded(path):
 
 
 class Lmdbs:
-    """LMDBs of another program: one, or one for each split. digest: of the sizes of their files."""
+    """LMDBs of another program: one, or one for each split. digest: of their files."""
 
     passed_over = 0
 
@@ -114,8 +115,8 @@ class Lmdbs:
 
     @property
     def digest(self):
-        sizes = [(path.name, (path / foreign.DATA).stat().st_size) for path in self._found.values()]
-        return hashlib.sha256(repr(sizes).encode()).hexdigest()
+        files = [(path.name, sha256(path / foreign.DATA)) for path in self._found.values()]
+        return hashlib.sha256(repr(files).encode()).hexdigest()
 
     def read(self, colours, resize, stream, folder, quiet):
         """See Files.read."""

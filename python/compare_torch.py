@@ -63,7 +63,7 @@ def main():
     kind = options.stage or "kd"
     asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
     experiment = experiments.experiment(asked.experiment, asked.settings)
-    stage = planned(experiment, options.method or methods.default_for(kind), kind, options.step)
+    stage = planned(experiment, options.method or asked.default_method(kind), kind, options.step)
     facts = stage.experiment.facts  # a teacher's data set may be another one than its student's
     folder = options.data or default_folder("data") / facts.name
     manifest = datasets.read_manifest(folder, facts)

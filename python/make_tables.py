@@ -29,7 +29,7 @@ from hkd.results import claims, collected, cost, experiment_table, figures, page
 from hkd.results.lines import NETS
 from hkd.results.runs import Choice, Runs
 from hkd.results.sheet import markdown
-from hkd.results.targets import TARGETS, WEIGHTS
+from hkd.results.targets import TARGETS, WEIGHTS, check_name
 from hkd.results.views import View
 from hkd.stages import own_data
 
@@ -201,6 +201,7 @@ def made(name, runs):
     views = [View(runs)]
     if name.endswith(experiment_file.SUFFIX):
         written = experiment_file.read(name)
+        check_name(written)
         return collected.compared(written.experiment, views, methods=written.methods, name=written.name)
     if name == "claims":
         return collected.claimed(views)

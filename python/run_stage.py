@@ -152,14 +152,15 @@ def check(options):
 
 def asked_stages(options, given):
     """The Stages that the command line names, a net each. given: the Given of --teacher-weights, or None."""
-    chosen = asked_experiment(options)
+    asked = asked_for(options)
+    chosen = experiments.experiment(asked.experiment, asked.settings)
     if options.teacher_data and not chosen.teacher_dataset:
         raise UserError(
             f"--teacher-data {options.teacher_data}: the teacher of {chosen.name} has the student's data, use --data"
         )
     if given:
         chosen = given_options.taught_by(given, chosen)
-    method = options.method or methods.default_for(options.stage)
+    method = options.method or asked.default_method(options.stage)
     if options.stage == "teacher" and method not in methods.METHODS:
         methods.find(method, "kd", None)  # says what is wrong with the name
     nets = NETS if options.net == "all" else (options.net,)
@@ -211,10 +212,9 @@ def given_weights(options):
     return given_options.read(options, weights.found(first))
 
 
-def asked_experiment(options):
-    """The Experiment that --experiment and --set name."""
-    asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
-    return experiments.experiment(asked.experiment, asked.settings)
+def asked_for(options):
+    """The ExperimentFile that --experiment and --set name."""
+    return experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
 
 
 def check_name(option, folder):
@@ -238,7 +238,7 @@ def list_experiments():
 
 def show_status(options):
     own_data.declare_under(options.runs)
-    dataset = asked_experiment(options).dataset if options.experiment else "*"
+    dataset = experiments.named(asked_for(options).experiment).dataset if options.experiment else "*"
     return (status.watch if options.watch else status.show)(options.runs, dataset)
 
 

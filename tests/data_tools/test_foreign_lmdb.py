@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+import shutil
 
 import lmdb
 import numpy as np
@@ -104,6 +105,13 @@ def test_one_lmdb_is_divided_class_by_class_and_its_index_can_be_added(pictures,
     assert said["train"]["images"] + said["test"]["images"] == 80
     places = read_lmdb(tmp_path / "out/train_index_lmdb")[1]
     assert sorted(places) == list(range(said["train"]["images"]))
+    size = (source / "data.mdb").stat().st_size
+    shutil.rmtree(source)
+    write(source, [datum(*one) for one in zip(images, labels[::-1], strict=True)])
+    assert (source / "data.mdb").stat().st_size == size
+    one_line(
+        build("mine", source, tmp_path / "out", "--test-share", "0.2"), "built from other images than are in", source
+    )
 
 
 def test_a_mean_file_that_changes_is_found(pictures, mean, tmp_path):

@@ -161,6 +161,14 @@ def half(source):
         shutil.move(source / name, source / "val" / name)
 
 
+def capitals(source):
+    for name in ("Training", "Testing"):
+        shutil.copytree(source / "bag", source / name / "bag")
+        shutil.copytree(source / "boot", source / name / "boot")
+    shutil.rmtree(source / "bag")
+    shutil.rmtree(source / "boot")
+
+
 def three(source):
     for name in ("train", "test"):
         shutil.copytree(source / "bag", source / name / "bag")
@@ -205,12 +213,13 @@ FOLDERS = {
     hollow: ("cat", "without an image"),
     alone: ("1 class, boot",),
     half: ("train/ and val/", "expected train/ and test/"),
+    capitals: ("Testing/ and Training/", "expected train/ and test/"),
     three: ("bag", "beside train/ and test/"),
     untrained: ("class cat has no training image",),
     one_image: ("class cat has no training image", "0.1 of each class"),
     line_break: (r"'b\nag'", "rename"),
     not_utf_8: (r"'b\udcff'", "rename"),
-    thirty: ("30 x 30", "a multiple of 4", "--resize 32"),
+    thirty: ("source/bag/", "30 x 30", "a multiple of 4", "--resize 32"),
     oblong: ("32 x 28", "--resize 32"),
 }
 
@@ -227,6 +236,8 @@ LISTS = {
     "nothing in it": ("", "no line"),
     "a head alone": ("path,label\n", "0 classes"),
     "other columns": ("id,label\n" + ROWS, "columns id,label"),
+    "other names of columns": ("filename,class\n" + ROWS, "line 1: columns filename,class"),
+    "semicolons": ("{0};bag\n{1};boot\n", "line 1: 1 cell", "a comma"),
     "a column more": ("path,label,fold\n" + ROWS, "columns path,label,fold"),
     "a cell too few": ("path,label\n" + ROWS + "x.png\n", "line 4: 1 cell"),
     "no label": ("path,label\n" + ROWS + "x.png,\n", "line 4: no label"),
@@ -280,6 +291,7 @@ OPTIONS = {
     ("--seed", "-1"): "0 or more",
     ("--trust",): "leave it out",
     ("--mean", "1,2"): "three numbers",
+    ("--mean", "0.5,0.4,0"): "give --mean 127.5,102,0",
     ("--mean", "no.binaryproto"): "a file of Caffe that is there",
     ("--mean", __file__): "no mean file of Caffe",
     ("--check", "--grey"): "--check builds nothing",

@@ -10,6 +10,7 @@ from conftest import RUN, command, one_line, snakemake
 from hkd.base.cli import UserError
 from hkd.paper import experiment_file, experiments
 from hkd.paper.experiment_file import ExperimentFile
+from hkd.results import targets
 from hkd.stages import records
 from hkd.stages.stage import planned
 from pages import PAGES, commands, marked
@@ -119,6 +120,8 @@ def test_a_teacher_of_another_data_set(tmp_path):
         ("batch = 16", "bach = 16", "did you mean batch?"),
         ("batch = 16", 'batch = "many"', "batch"),
         ("batch = 16", "batch = [[1]]", "settings"),
+        ("batch = 16", "batch = 2020-01-01", "settings.batch: expected a number, a text, true or false"),
+        ('name = "mine"', f'name = "{"a" * 41}"', "at most 40"),
         ("kd.max_iter = 96000", "kdd.max_iter = 96000", "unknown setting 'kdd.max_iter'"),
         ("kd.stepvalue = [40000]", "kd.stepvalue = [40000", "no TOML"),
         ("kd.stepvalue = [40000]", 'run = "rm"', "run"),
@@ -130,6 +133,48 @@ def test_what_no_experiment_is_is_one_line(old, new, said, tmp_path):
     with pytest.raises(UserError) as error:
         experiment_file.read(path)
     assert str(path) in str(error.value) and said in str(error.value), error.value
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    assert experiment_file.read(written(tmp_path, b"\xef\xbb\xbf" + MINE.encode())).name == "mine"
+
+
+def test_a_stage_is_of_one_of_its_methods(tmp_path):
+    """Not of the proposed method, where the file does not name it."""
+    path = written(tmp_path)
+    assert "r14-r8-kd-net1" in (said := command(RUN, "--experiment", path, "--dry-run", check=0).stdout)
+    assert "layerwise" not in said
+    both = experiment_file.read(written(tmp_path, MINE.replace('["kd"]', '["kd", "layerwise"]'), "both.toml"))
+    assert [both.default_method(kind) for kind in ("kd", "hint", "baseline")] == ["layerwise", "layerwise", "baseline"]
+    one_line(command(RUN, "--experiment", path, "--stage", "fsp", "--dry-run"), path, "no stage fsp", "methods, kd")
+    assert "r14-teacher" in command(RUN, "--experiment", path, "--stage", "teacher", "--dry-run", check=0).stdout
+
+
+@pytest.mark.parametrize("name", ["table1", "tables", "report", "all-methods", "kd", "dataset"])
+def test_a_name_of_something_else_that_is_made(name, tmp_path):
+    """In Snakemake a second rule of that name, in make_tables.py the same file."""
+    found = experiment_file.read(written(tmp_path, MINE.replace('"mine"', f'"{name}"')))
+    with pytest.raises(UserError, match="is taken"):
+        targets.check_name(found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "mine"', 'name = "report"', "is taken"),
+        (
+            'teacher = "r14"\nstudent = "r8"\nmethods = ["kd"]',
+            'teacher = "r14w32"\nstudent = "r8"\nmethods = ["fsp"]',
+            "FSP",
+        ),
+        ("kd.max_iter = 96000", "kd.max_iter = 10", "the rate is to fall"),
+    ],
+)
+def test_the_workflow_refuses_it_in_one_line(old, new, said, tmp_path):
+    assert old in MINE
+    done = snakemake("-n", config=(f"experiments={written(tmp_path, MINE.replace(old, new))}",))
+    assert said in done.stderr + done.stdout and "Traceback" not in done.stderr + done.stdout
+    assert (done.stderr + done.stdout).count("error: ") == 1
 
 
 def test_a_file_that_is_none_is_one_line(tmp_path):

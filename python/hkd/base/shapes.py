@@ -38,6 +38,8 @@ def checked(content, shape):
     if error is None:
         return content
     where = ".".join(map(str, error.absolute_path))
+    if "description" in error.schema:
+        raise ValueError(f"{where}: expected {error.schema['description']}")
     said = error.message if len(error.message) <= 100 else f"not of the expected {error.validator}"
     raise ValueError(f"{where}: {said}" if where else said)
 

@@ -22,7 +22,8 @@ from hkd.base import shapes
 from hkd.base.cli import UserError, did_you_mean
 from hkd.base.files import shown
 from hkd.paper import datasets, experiments
-from hkd.paper.methods import METHODS
+from hkd.paper.methods import METHODS, default_for
+from hkd.paper.own_datasets import LONGEST_NAME
 
 try:
     import tomllib
@@ -34,13 +35,17 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 NETWORK = re.compile(r"r\d{1,9}(w\d{1,9})?")
 _TEXT = {"type": "string"}
 _VALUE = {"type": ["string", "number", "boolean", "array"], "items": {"type": ["string", "number"]}}
+_SETTING = "a number, a text, true or false, or a list of numbers or texts"
 _OF_A_KIND = {"type": "object", "additionalProperties": _VALUE}
 SHAPE = shapes.record(
     {"name": _TEXT, "dataset": _TEXT, "teacher": _TEXT, "student": _TEXT},
     {
         "teacher_dataset": _TEXT,
         "methods": {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True},
-        "settings": {"type": "object", "additionalProperties": {"anyOf": [_VALUE, _OF_A_KIND]}},
+        "settings": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [_VALUE, _OF_A_KIND], "description": _SETTING},
+        },
     },
     closed=True,
 )
@@ -57,6 +62,17 @@ class ExperimentFile:
     methods: tuple[str, ...] = ()
     path: Path | None = field(default=None, compare=False)
 
+    def default_method(self, kind):
+        """The method that `--stage kind` means without --method: of a file one of its own. Raises UserError where none has it."""
+        if self.path is None:
+            return default_for(kind)
+        own = dict.fromkeys((*self.methods, "baseline"))
+        if kind != "teacher" and not any(part.kind == kind for name in own for part in METHODS[name]):
+            raise UserError(
+                f"{shown(self.path)}: no stage {kind} in its methods, {', '.join(self.methods)}: name another --stage, or a --method"
+            )
+        return default_for(kind, own)
+
 
 def named(text, changes=()):
     """The ExperimentFile of a command line's `--experiment TEXT --set CHANGES`, be it a file's path or an experiment's name; what the
@@ -72,7 +88,7 @@ def read(path):
     """The ExperimentFile at `path`. Raises UserError, naming the file and the key, for one that says no experiment."""
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a byte order mark
         _check_keys(content)
         shapes.checked(content, SHAPE)
         return replace(_read(content), path=path.absolute())
@@ -96,8 +112,10 @@ def _check_keys(content):
 
 def _read(content):
     name = content["name"]
-    if not NAME.fullmatch(name):
-        raise UserError(f"name {name!r}: expected small letters, digits and - between them: it names files")
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise UserError(
+            f"name {name[:LONGEST_NAME]!r}: expected small letters, digits and - between them, at most {LONGEST_NAME}: it names files"
+        )
     if _is_taken(name):
         raise UserError(f"name {name!r} is an experiment's already: choose another")
     datasets.dataset(content["dataset"])

@@ -167,9 +167,9 @@ DEFAULT = "layerwise"
 KINDS = ("teacher", *dict.fromkeys(part.kind for parts in METHODS.values() for part in parts))
 
 
-def default_for(kind):
-    """The method that `--stage kind` means without --method: the proposed one if it has such a stage."""
-    having = [name for name, parts in METHODS.items() if any(part.kind == kind for part in parts)]
+def default_for(kind, among=METHODS):
+    """The method of those that `--stage kind` means without --method: the proposed one if it has such a stage."""
+    having = [name for name in among if any(part.kind == kind for part in METHODS[name])]
     return DEFAULT if DEFAULT in having or not having else having[0]
 
 

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from hkd.base.cli import UserError
+from hkd.base.files import shown
 from hkd.paper import experiments
-from hkd.paper.methods import METHODS
+from hkd.paper.methods import KINDS, METHODS
 from hkd.results import etri, fsp
 from hkd.results.rows import TITLES, Row, Target, alone, figure, reported_row
 from hkd.stages.stage import lineage
@@ -84,6 +85,16 @@ WEIGHTS = {
     if not why_not(target.rows[0].experiment, LEARNED_WEIGHTS[0])
 }
 """A figure for each experiment that no paper has: the weights that hint-dynamic KD learned, over its iterations."""
+RULES = ("tables", "all-methods", "claims", "report", "comparison", "dataset", "index", *KINDS)
+"""What make_tables.py writes beside the targets, and what the Snakefile calls its rules: none of them is free for a user's name."""
+
+
+def check_name(file):
+    """Raises UserError where an ExperimentFile's name is that of something else that is made: one would be written over the other."""
+    if file.name in (*TARGETS, *WEIGHTS, *RULES):
+        raise UserError(
+            f"{shown(file.path)}: name {file.name!r} is taken, by what tables and the workflow make: choose another"
+        )
 
 
 def reported_pc(experiment, method):

@@ -77,6 +77,7 @@ def _with_file(read):
     if len(read.experiments) > 1:
         raise UserError(f"config experiments={','.join(read.experiments)}: {files[0]} is run by itself: name it alone")
     found = experiment_file.named(files[0], read.set)
+    targets.check_name(found)
     return replace(read, experiments=(found.experiment,), set=found.settings, file=found)
 
 
@@ -147,6 +148,14 @@ class Workflow:
             if learned:
                 found[weights] = [x for row in learned for x in row.stages(s.nets, s.scale, s.seed)]
         return {name: [self._changed(stage) for stage in stages] for name, stages in found.items()}
+
+    def check(self):
+        """Raises UserError for what a chosen experiment cannot have: a method whose classes or widths do not fit, a rate that falls
+        after the end. Snakemake itself would show the error of a rule with its traceback."""
+        chosen = (self.settings.file.name,) if self.settings.file else self.settings.experiments
+        for stage in (needed for name in chosen for last in self.targets[name] for needed in lineage(last)):
+            stage.check()
+            _ = stage.schedule
 
     def _last_stages(self, rows):
         s = self.settings
