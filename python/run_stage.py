@@ -20,6 +20,7 @@ from hkd.engines import choice
 from hkd.paper import datasets, experiment_file, experiments, methods
 from hkd.results import weights
 from hkd.stages import own_data
+from hkd.stages.given import files
 from hkd.stages.given import options as given_options
 from hkd.stages.stage import NETS, lineage, planned
 from hkd.training import curves, driver, plan, status
@@ -62,7 +63,7 @@ def parser():
         "--teacher-weights",
         action="append",
         metavar="FILE|NAME",
-        help="a teacher that was trained elsewhere (.caffemodel, .safetensors, .pth, .th, .pt) or is kept in results/weights",
+        help=f"a teacher that was trained elsewhere ({', '.join(files.SUFFIXES)}) or is kept in results/weights",
     )
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
