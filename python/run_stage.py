@@ -178,6 +178,8 @@ def main():
         options.log_to,
         given,
     )
+    if note := experiments.width_note(chosen):
+        print(f"note: {note}", file=sys.stderr)
     for text in dict.fromkeys(plan.idle_changes(stages)):
         print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)
     for stage in dict.fromkeys(stages):  # a shared stage is the same for every net

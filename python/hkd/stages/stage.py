@@ -220,6 +220,10 @@ def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
         if step is not None:
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
         return Stage(experiment.of_teacher, "", -1, net if net > 1 else 0, scale, seed)
+    if experiment.reported_in == experiments.ALONE:
+        raise UserError(
+            f"{experiment.name} is a teacher alone: add a student, as {experiment.name}-r8, or name --stage teacher"
+        )
     index = methods.find(method, kind, step)
     for key, own in METHODS[method].own.items():
         if key in experiments.changed(experiment):
