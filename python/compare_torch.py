@@ -76,7 +76,8 @@ def main():
         raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
     if options.export:
         return export_student(options, stage, folder)
-    choice.require("caffe")
+    if not choice.is_here("caffe"):
+        raise UserError("comparing needs pycaffe, which is not here: `make setup` builds it (--export needs none)")
     from hkd.engines import parity
 
     with tempfile.TemporaryDirectory() as scratch:

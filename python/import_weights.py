@@ -21,6 +21,7 @@ from hkd.engines import choice
 from hkd.paper import experiment_file, experiments
 from hkd.results import weights
 from hkd.stages import records
+from hkd.stages.given import files
 from hkd.stages.given import options as given_options
 from hkd.stages.given.teacher import Given, take
 from hkd.stages.stage import planned
@@ -32,9 +33,7 @@ BESIDE = {records.FINAL: ".caffemodel", "init.txt": ".txt", "record.json": ".jso
 
 def parser():
     p = Parser(description="Make a caffemodel of this project's layers from weights that were trained elsewhere.")
-    p.add_argument(
-        "file", metavar="FILE|NAME", help=".caffemodel, .safetensors, .pth, .th, .pt, or a name of results/weights"
-    )
+    p.add_argument("file", metavar="FILE|NAME", help=f"{', '.join(files.SUFFIXES)}, or a name of results/weights")
     p.add_argument(
         "--experiment", default=experiments.DEFAULT, help=f"whose teacher it is; default {experiments.DEFAULT}"
     )
@@ -49,7 +48,7 @@ def parser():
         help="where to write; NAME.txt and NAME.json beside",
     )
     p.add_argument("--data", type=Path, help="folder of the teacher's LMDBs; default NAME in $HKD_DATA, else in data")
-    p.add_argument("--engine", default="caffe", choices=choice.ENGINES, help="what tests it; default caffe")
+    p.add_argument("--engine", choices=choice.ENGINES, help="what tests it; default caffe, torch where no pycaffe is")
     p.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     given_options.add(p)
     return p
@@ -60,6 +59,9 @@ def main():
     out = options.out
     if out.suffix != ".caffemodel":
         raise UserError(f"--out {out}: expected a name that ends in .caffemodel")
+    engine, note = (options.engine, "") if options.engine else choice.default()
+    if note:
+        print(f"note: {note}", file=sys.stderr)
     given = given_options.read(options, weights.found(options.file))
     asked = experiment_file.named(options.experiment, options.set)
     chosen = experiments.experiment(asked.experiment, asked.settings)
@@ -68,13 +70,14 @@ def main():
         refuse_other(out, taught)
         print(f"{shown(out)} has these weights already")
         return 0
+    choice.require(engine)
     require_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     runs = out.with_name(f".{out.stem}.runs")  # killed, the same command goes on there
-    device = choice.choose_device(options.engine, cpu=options.cpu)
-    choice.check(options.engine, "fp32", device)
+    device = choice.choose_device(engine, cpu=options.cpu)
+    choice.check(engine, "fp32", device)
     stage = planned(taught, "", "teacher")
-    code = driver.run_stage(stage, driver.Options(runs, options.data, device, engine=options.engine, given=given))
+    code = driver.run_stage(stage, driver.Options(runs, options.data, device, engine=engine, given=given))
     if code:
         return code
     made = stage.folder(runs)

@@ -20,6 +20,7 @@ from hkd.engines import choice
 from hkd.paper import datasets, experiment_file, experiments, methods
 from hkd.results import weights
 from hkd.stages import own_data
+from hkd.stages.given import files
 from hkd.stages.given import options as given_options
 from hkd.stages.stage import NETS, lineage, planned
 from hkd.training import curves, driver, plan, status
@@ -62,7 +63,7 @@ def parser():
         "--teacher-weights",
         action="append",
         metavar="FILE|NAME",
-        help="a teacher that was trained elsewhere (.caffemodel, .safetensors, .pth, .th, .pt) or is kept in results/weights",
+        help=f"a teacher that was trained elsewhere ({', '.join(files.SUFFIXES)}) or is kept in results/weights",
     )
     where = p.add_mutually_exclusive_group()
     where.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
@@ -129,6 +130,8 @@ def main():
     given = given_weights(options)
     stages = asked_stages(options, given)
     how = asked_way(options, given)
+    if note := experiments.width_note(stages[0].experiment):
+        print(f"note: {note}", file=sys.stderr)
     for text in dict.fromkeys(plan.idle_changes(stages)):
         print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)
     for stage in dict.fromkeys(stages):  # a shared stage is the same for every net

@@ -67,3 +67,35 @@ class TestAnyPair:
         with pytest.raises(UserError) as refused:
             experiments.experiment(name)
         assert all(word in str(refused.value) for word in words)
+
+
+class TestNamesOfPairs:
+    @pytest.mark.parametrize(
+        ("name", "same"),
+        [
+            ("cifar10-r014-r8", "cifar10-r14-r8"),
+            ("cifar10-r26w16-r14w016", "cifar10-r26-r14"),
+            ("cifar10-r56w16-r020", "cifar10-r56-r20"),
+            ("cifar100-to-cifar10-r14w16-r8", "cifar100-to-cifar10-r14-r8"),
+        ],
+    )
+    def test_one_pair_has_one_name(self, name, same):
+        """In records too, by which tables find them."""
+        assert experiments.named(name) == experiments.named(same) and experiments.named(name).name == same
+
+    def test_a_width_that_is_named_is_kept_where_the_papers_pair_has_another(self):
+        narrow, paper = experiments.named("cifar100-r26w16-r8w16"), experiments.named("cifar100-r26-r8")
+        assert (narrow.teacher.width, paper.teacher.width) == (16, 64)
+        assert experiments.named(narrow.name) == narrow
+
+    def test_a_pair_narrower_than_all_known_ones_is_said(self):
+        said = lambda name: experiments.width_note(experiments.named(name))  # noqa: E731
+        assert "cifar100-r32w64-r14w64" in said("cifar100-r32-r14")
+        for name in ("cifar100-r26-r8", "cifar100-r32w64-r14w64", "cifar10-r56-r20", "mnist-r14-r8"):
+            assert said(name) == ""
+
+    def test_a_teacher_alone_has_no_student_to_train(self):
+        alone = experiments.named("cifar10-r14")
+        assert planned(alone, "", "teacher").name == "r14-teacher"
+        with pytest.raises(UserError, match="add a student, as cifar10-r14-r8"):
+            planned(alone, "kd", "kd")

@@ -97,6 +97,33 @@ class TestPyTorch:
         given = Given(str(saved(network, tmp_path / "x.safetensors")), Input(MEAN, STD), padding)
         check_same_logits(network, given, e, tmp_path)
 
+    @pytest.mark.parametrize(
+        ("name", "wrapped"),
+        [
+            ("x.pth.tar", lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}, "epoch": 3}),
+            ("X.PTH", dict),
+            (
+                "x.ckpt",
+                lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "hyper_parameters": {"lr": 1}},
+            ),
+            ("x.bin", lambda s: {f"module.backbone.{k}": v for k, v in s.items()}),
+            ("x.pt", lambda s: {"model": {"state_dict": s}}),
+        ],
+    )
+    def test_a_checkpoint_of_any_script_is_the_same_teacher(self, name, wrapped, tmp_path):
+        state = random_resnet().state_dict()
+        plain = Given(str(saved(random_resnet(), tmp_path / "x.safetensors")), Input(MEAN, STD))
+        torch.save(wrapped(state), tmp_path / name)
+        e = experiments.named(PAIR)
+        assert take(Given(str(tmp_path / name), Input(MEAN, STD)), e).digest == take(plain, e).digest
+
+    @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+    def test_numbers_of_another_size_are_read_as_they_are(self, kind, tmp_path):
+        state = {k: v.to(kind) for k, v in random_resnet().state_dict().items() if not k.endswith(files.COUNTER)}
+        save_file(state, tmp_path / "x.safetensors")
+        read = files.tensors(tmp_path / "x.safetensors")
+        assert all(np.array_equal(read[k], v.float().numpy()) for k, v in state.items())
+
     def test_the_wrong_padding_gives_other_logits(self, tmp_path):
         network = random_resnet(shortcut="two-sided")
         path = str(saved(network, tmp_path / "x.safetensors"))

@@ -1,5 +1,6 @@
 """What is wrong with a file of weights, or with what is said of it: one line that names it and the way out, and nothing is written."""
 
+import argparse
 import importlib.util
 import pickle
 import sys
@@ -98,6 +99,12 @@ class TestFiles:
     def test_no_state_dict(self, content, refused, tmp_path):
         torch.save(content, tmp_path / "x.pth")
         has(refused(*given(tmp_path / "x.pth")), "x.pth", "no state dict")
+
+    def test_what_is_in_it_is_named(self, refused, tmp_path):
+        torch.save({"ema": {"conv1.weight": torch.zeros(1)}}, tmp_path / "x.pth")
+        has(refused(*given(tmp_path / "x.pth")), "(it has ema)")
+        torch.save({"state_dict": {}, "args": argparse.Namespace(lr=1)}, tmp_path / "y.pth.tar")
+        has(refused(*given(tmp_path / "y.pth.tar")), "argparse.Namespace", "weights_only=False)['state_dict']")
 
     def test_a_folder_and_nothing(self, refused, tmp_path):
         (tmp_path / "x.pth").mkdir()

@@ -114,12 +114,14 @@ EXPERIMENTS = {
 
 def _transfer(source, target):
     """The experiment `target` with its teacher trained on the data set `source`: FSP section 4.3."""
-    name = f"{source}-to-{target}"
+    own = named(target)
     words = {"reported_in": "transfer to another task", "methods": ("fsp",)}
-    return replace(named(target), name=name, teacher_dataset=source, **words)
+    return replace(own, name=f"{source}-to-{own.name}", teacher_dataset=source, **words)
 
 
 DEFAULT = "cifar10-r26-r14"
+ALONE = "a teacher alone"
+"""What an experiment without a student says where others name a table."""
 
 
 NETWORK = r"-r(\d{1,9})(?:w(\d{1,9}))?"
@@ -154,9 +156,26 @@ def named(name):
         teacher, *student = (
             Architecture(*(int(n) for n in pair if n)) for pair in (numbers[:2], numbers[2:]) if pair[0]
         )
-        where = "not in the paper" if student else "a teacher alone"
+        pair = "-".join((dataset, *(network.name for network in (teacher, *student))))
+        known = EXPERIMENTS.get(pair)  # cifar100-r26-r8 is the paper's, of another width than r26w16 and r8w16
+        if pair != name and (known is None or [known.teacher, known.student] == [teacher, *student]):
+            return named(pair)  # one name for one pair: r014 and r14w16 are r14
+        where = "not in the paper" if student else ALONE
         return experiment_on(name, where, dataset, teacher, student[0] if student else teacher, methods=TABLE_METHODS)
     raise did_you_mean(name, EXPERIMENTS, "experiment")
+
+
+def width_note(chosen):
+    """A line for the user, where a pair whose name has no width is narrower than all that are known on its data set; else ''."""
+    known = sorted({e.student.width for e in EXPERIMENTS.values() if e.dataset == chosen.dataset})
+    networks, usual = (chosen.teacher, chosen.student), stated.STACK_WIDTHS[0]
+    if chosen.name in EXPERIMENTS or any(network.width != usual for network in networks) or not known or usual in known:
+        return ""
+    wide = "-".join(f"r{network.depth}w{known[0]}" for network in networks)
+    return (
+        f"{chosen.name}: {usual} channels in the first stack; the pairs of --list on {chosen.facts.title} have {known[0]}: "
+        f"{chosen.dataset}-{wide}"
+    )
 
 
 # In place of ImageNet and CUB200-2011, which FSP has. Any other pair can be named, see `named`.

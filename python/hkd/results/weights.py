@@ -14,7 +14,7 @@ from hkd.results.rows import PROPOSED
 from hkd.results.runs import SET_ASIDE
 from hkd.results.sheet import Sheet, markdown
 from hkd.stages import finals, records
-from hkd.stages.given.files import SUFFIXES
+from hkd.stages.given.files import kind
 
 FOLDER, KEPT_AS = ROOT / "results/weights", ".caffemodel"
 HEADS = ("weights", "trained in", "stage", "Pc last (%)", "iterations", "engine", "seed", "record", "sha256")
@@ -30,7 +30,7 @@ def found(name, folder=FOLDER):
     """The path of a file, or of the weights that are kept under that name: mnist/r32-teacher or r32-teacher where that is one file's
     alone. Raises UserError for neither."""
     path = Path(name)
-    if path.exists() or path.is_absolute() or (path.suffix in SUFFIXES and path.suffix != KEPT_AS):
+    if path.exists() or path.is_absolute() or kind(path) not in (None, KEPT_AS):
         return path
     kept = sorted(Path(folder).glob(f"*/*{KEPT_AS}"))
     names = {str(one.relative_to(folder).with_suffix("")): one for one in kept}

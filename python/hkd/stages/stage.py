@@ -12,6 +12,7 @@ from hkd.networks.kinds import KINDS
 from hkd.paper import methods
 from hkd.paper.changes import changed, of_teacher
 from hkd.paper.experiment import Experiment, settings, unchecked
+from hkd.paper.experiments import ALONE
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import TRAINED, setting_text
 from hkd.stages import files, names, schedule
@@ -219,6 +220,10 @@ def planned(experiment, method, kind, step=None, net=1, scale=1.0, seed=1):
         if step is not None:
             raise UserError(f"--step {step}: stage teacher has no steps, leave --step out")
         return Stage(of_teacher(experiment), "", -1, net if net > 1 else 0, scale, seed)
+    if experiment.reported_in == ALONE:
+        raise UserError(
+            f"{experiment.name} is a teacher alone: add a student, as {experiment.name}-r8, or name --stage teacher"
+        )
     index = methods.find(method, kind, step)
     for key, own in METHODS[method].own.items():
         if key in changed(experiment):

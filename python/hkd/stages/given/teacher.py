@@ -93,7 +93,7 @@ class Taken:
 def take(given, experiment):
     """Taken: the weights of a Given for the teacher of `experiment`."""
     path = files.named(given.path)
-    read = _of_caffe if path.suffix == ".caffemodel" else _of_pytorch
+    read = _of_caffe if files.kind(path) == ".caffemodel" else _of_pytorch
     return _taken(path, *read(path, given, experiment), of_teacher(experiment))
 
 
