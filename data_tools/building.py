@@ -51,15 +51,15 @@ def _lock(path):
             with suppress(PermissionError):
                 os.fchmod(handle, 0o666)  # what a killed build left, another user may lock too
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if not _is_at(path, handle):
-                continue  # the one before removed it
-            try:
+            if _is_at(path, handle):  # else the one before removed it
                 yield
-            finally:
-                with suppress(OSError):  # another user's, in a folder like /tmp
-                    path.unlink()
-            return
+                return
         finally:
+            # Also where a signal came before it was locked; not where another process has it, or another user in a folder like /tmp.
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(path, handle):
+                    path.unlink()
             os.close(handle)
 
 
