@@ -302,7 +302,21 @@ def paper_runs(lmdbs, once):
     return folder, (folder / "said").read_text()
 
 
-RUN = "python/run_stage.py"
+@pytest.fixture(scope="module")
+def runs(paper_runs):
+    """The runs of paper_runs, as tables read them."""
+    from hkd.results.runs import Runs
+
+    return Runs(paper_runs[0] / "runs")
+
+
+@pytest.fixture
+def damaged(paper_runs, tmp_path):
+    """The folder of these runs in a copy, to damage."""
+    return copy_of_runs(paper_runs[0] / "runs", tmp_path / "runs")
+
+
+RUN, MAKE = "python/run_stage.py", "python/make_tables.py"
 SCALE = 0.0005  # 18 iterations of teacher, baseline and KD; 2, 4 and 8 of the hint steps
 EXPERIMENT = "fashion-mnist-r14w4-r8w4"
 """Networks of a quarter of the papers' width: most of what the tests train is trained for its files, not for what it learns."""

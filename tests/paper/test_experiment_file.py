@@ -2,11 +2,12 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
 
-from conftest import RUN, command, one_line, snakemake
+from conftest import ROOT, RUN, command, one_line, snakemake
 from hkd.base.cli import UserError
 from hkd.paper import experiment_file, experiments
 from hkd.paper.experiment_file import ExperimentFile
@@ -148,6 +149,12 @@ def test_a_stage_is_of_one_of_its_methods(tmp_path):
     assert [both.default_method(kind) for kind in ("kd", "hint", "baseline")] == ["layerwise", "layerwise", "baseline"]
     one_line(command(RUN, "--experiment", path, "--stage", "fsp", "--dry-run"), path, "no stage fsp", "methods, kd")
     assert "r14-teacher" in command(RUN, "--experiment", path, "--stage", "teacher", "--dry-run", check=0).stdout
+
+
+def test_every_rule_of_the_snakefile_is_among_the_names_that_are_taken():
+    named = re.findall(r"^ *(?:rule (\w+):|name: \"([\w-]+)\")", (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    rules = {one or other for one, other in named}
+    assert {"tables", "dataset"} <= rules <= set(targets.RULES)
 
 
 @pytest.mark.parametrize("name", ["table1", "tables", "report", "all-methods", "kd", "dataset"])

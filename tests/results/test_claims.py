@@ -6,20 +6,12 @@ import warnings
 import pytest
 from scipy import stats
 
-from conftest import command
+from conftest import MAKE, command
 from hkd.results import claims, significance, targets
 from hkd.results.claims import Outcome
 from hkd.results.lines import of_target
-from hkd.results.runs import Runs
 from hkd.results.views import View
 from hkd.stages import records
-
-MAKE = "python/make_tables.py"
-
-
-@pytest.fixture(scope="module")
-def runs(paper_runs):
-    return Runs(paper_runs[0] / "runs")
 
 
 def verdict(found, text):

@@ -3,13 +3,11 @@
 import caffe
 import pytest
 
-from conftest import command
+from conftest import MAKE, command
 from hkd.networks import deploy, prototxt
 from hkd.paper import experiments
 from hkd.results import cost, targets
 from hkd.stages.stage import planned
-
-MAKE = "python/make_tables.py"
 
 
 @pytest.mark.parametrize("name", ["cifar10-r26w32-r14", "cifar100-r20-r8", "mnist-r32-r8"])

@@ -7,23 +7,12 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from conftest import copy_of_runs
 from hkd.results import sheet, significance, tables, targets
 from hkd.results.differences import p_value, paired, proposed
 from hkd.results.lines import Line, of_target
 from hkd.results.runs import Runs
 from hkd.stages import records
 from run_folders import rewrite, stage
-
-
-@pytest.fixture(scope="module")
-def runs(paper_runs):
-    return Runs(paper_runs[0] / "runs")
-
-
-@pytest.fixture
-def copy(paper_runs, tmp_path):
-    return copy_of_runs(paper_runs[0] / "runs", tmp_path / "runs")
 
 
 def test_the_p_value_is_welchs(runs):
@@ -81,15 +70,15 @@ def test_no_p_value_without_spread_or_with_one_net(runs):
     assert p_value(spread, alike) is not None  # one with spread is enough
 
 
-def test_nets_of_the_same_weights_are_one_net(copy):
+def test_nets_of_the_same_weights_are_one_net(damaged):
     """As SL-ResNet's on MNIST with sl_fc=kept: one network to start from, and without crops nothing random in training."""
     for pattern in ("r8-sl-resnet-finetune-net", "r32-r8-sl-resnet-kd-net"):
-        first = records.read_record(stage(copy, f"{pattern}1*", "mnist"))
+        first = records.read_record(stage(damaged, f"{pattern}1*", "mnist"))
         for net in (2, 3):
-            other = stage(copy, f"{pattern}{net}*", "mnist")
+            other = stage(damaged, f"{pattern}{net}*", "mnist")
             digests = records.read_record(other)["digests"] | {records.FINAL: first["digests"][records.FINAL]}
             rewrite(other, digests=digests)
-    found = of_target(targets.TARGETS["table4"], Runs(copy))
+    found = of_target(targets.TARGETS["table4"], Runs(damaged))
     best = proposed(found)
     kd, sl = (next(x for x in found if x.row.method == method) for method in ("kd", "sl-resnet"))
     assert sl.repeated and not kd.repeated and p_value(best, kd) is not None

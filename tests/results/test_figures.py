@@ -6,13 +6,7 @@ import pytest
 
 from hkd.results import figures, targets
 from hkd.results.lines import of_target
-from hkd.results.runs import Runs
 from hkd.stages import records
-
-
-@pytest.fixture(scope="module")
-def runs(paper_runs):
-    return Runs(paper_runs[0] / "runs")
 
 
 def test_the_bars_are_the_means_of_the_nets(runs):

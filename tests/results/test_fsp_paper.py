@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from caffe import layers as L
 
-from conftest import ROOT, command, one_line
+from conftest import ROOT, RUN, command, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.engines import parallel
@@ -24,7 +24,6 @@ from hkd.stages import committed, finals, snapshots, surgery
 from hkd.stages.stage import NETS, Stage, lineage, planned
 from nets import ENGINES, build
 
-RUN = "python/run_stage.py"
 FAST, SMALL = "cifar10-r26-r26-21k", "cifar10-r26-r8"
 
 

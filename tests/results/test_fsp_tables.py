@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from conftest import command, snakemake
+from conftest import RUN, command, snakemake
 from hkd.paper import experiments
 from hkd.results import claims, figures, lines, targets
 from hkd.results.runs import Runs
@@ -16,7 +16,6 @@ from hkd.results.views import View
 from hkd.stages import answers
 from hkd.stages.stage import planned
 
-RUN = "python/run_stage.py"
 FAST = "cifar10-r26-r26-21k"
 
 

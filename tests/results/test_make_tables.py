@@ -2,9 +2,7 @@
 
 import pytest
 
-from conftest import command, one_line
-
-MAKE = "python/make_tables.py"
+from conftest import MAKE, command, one_line
 
 
 @pytest.mark.parametrize(

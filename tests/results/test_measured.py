@@ -8,14 +8,13 @@ import shutil
 
 import pytest
 
-from conftest import ROOT, command, copy_of_runs, one_line
+from conftest import MAKE, ROOT, command, copy_of_runs, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.results import page_tables
 from hkd.results.collected import KEPT, collect
 from hkd.stages import records
 
-MAKE = "python/make_tables.py"
 MEASURED = ROOT / "results/measured"
 PAGE = "README.md"
 """What is written by hand beside the records."""

@@ -7,23 +7,11 @@ import statistics
 
 import pytest
 
-from conftest import command, copy_of_runs
+from conftest import MAKE, command
 from hkd.results import figures, sheet, tables, targets
 from hkd.results.lines import of_target
 from hkd.results.runs import Runs
 from run_folders import rewrite, stage
-
-MAKE = "python/make_tables.py"
-
-
-@pytest.fixture(scope="module")
-def runs(paper_runs):
-    return Runs(paper_runs[0] / "runs")
-
-
-@pytest.fixture
-def copy(paper_runs, tmp_path):
-    return copy_of_runs(paper_runs[0] / "runs", tmp_path / "runs")
 
 
 @pytest.mark.parametrize("name", ["table1", "table4", "table5"])
@@ -52,11 +40,11 @@ def test_the_markdown_says_the_same_and_how_it_was_made(paper_runs):
     assert "Engine: caffe (BVLC/caffe@" in text and "Hardware: " in text
 
 
-def test_images_that_are_not_the_official_ones_are_marked_wherever_a_number_stands(runs, copy, tmp_path):
+def test_images_that_are_not_the_official_ones_are_marked_wherever_a_number_stands(runs, damaged, tmp_path):
     mark, lines = "not the official images", of_target(targets.TARGETS["table4"], runs)
     assert all(mark in line.heading and mark in line.short_heading for line in lines)
     assert mark in figures.draw(targets.TARGETS["figure7"], runs).axes[0].get_title()
-    command(MAKE, "report", "claims", "mnist-r32-r8", "--runs", copy, "--out", tmp_path, check=0)
+    command(MAKE, "report", "claims", "mnist-r32-r8", "--runs", damaged, "--out", tmp_path, check=0)
     page, claimed = ((tmp_path / name).read_text() for name in ("report.html", "claims.md"))
     assert re.search(rf"<figcaption>Figure 7\.[^<]*{mark}", page) and re.search(
         rf"<p class=.warning.>[^<]*{mark}", page
@@ -66,12 +54,12 @@ def test_images_that_are_not_the_official_ones_are_marked_wherever_a_number_stan
     rows = [line for line in (tmp_path / "mnist-r32-r8.md").read_text().splitlines() if line.startswith("| ")][2:]
     assert rows and all(mark in line for line in rows)
     # As the same runs on the published images would be:
-    for path in copy.glob("mnist/*/*"):
+    for path in damaged.glob("mnist/*/*"):
         rewrite(path, official_data=True)
-    (line,) = (x for x in of_target(targets.TARGETS["table4"], Runs(copy)) if x.row.method == "kd")
+    (line,) = (x for x in of_target(targets.TARGETS["table4"], Runs(damaged)) if x.row.method == "kd")
     assert line.heading == "KD without hints (scale 3e-05, batch=16)"
-    rewrite(stage(copy, "r32-teacher*"), official_data=False)  # a student of such a teacher is marked too
-    (line,) = (x for x in of_target(targets.TARGETS["table4"], Runs(copy)) if x.row.method == "kd")
+    rewrite(stage(damaged, "r32-teacher*"), official_data=False)  # a student of such a teacher is marked too
+    (line,) = (x for x in of_target(targets.TARGETS["table4"], Runs(damaged)) if x.row.method == "kd")
     assert mark in line.heading
 
 

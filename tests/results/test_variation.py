@@ -1,16 +1,12 @@
 """How much of a spread is that of the nets and of the seeds: the analysis of variance, and its table."""
 
-import shutil
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from conftest import ROOT, command
+from conftest import MAKE, command
 from hkd.results.variation import analysed
-from hkd.stages import records
-
-SHORT = ROOT / "results/measured/records/torch/mnist/scale0.015625-seed1"
+from run_folders import SHORT, as_if
 
 
 def test_f_and_p_are_scipys():
@@ -43,23 +39,17 @@ def test_one_seed_or_one_net_says_nothing(groups):
 
 
 def seeds_of_short_runs(folder, *seeds):
-    """Makes, of the kept records of MNIST's short runs, those of more seeds: (seed, engine, what is added to Pc) each."""
+    """All of SHORT with the paper's settings for each (seed, engine, what is added to Pc)."""
     for seed, engine, more in seeds:
-        group = folder / f"records/{engine}/mnist/scale0.015625-seed{seed}"
         for path in SHORT.iterdir():
-            if "+" in path.name:
-                continue
-            shutil.copytree(path, group / path.name)
-            record = records.read_record(path)
-            Pc = record["Pc"] and {**record["Pc"], "last": record["Pc"]["last"] + more}
-            made = {**record, "seed": seed, "Pc": Pc, "engine": engine}
-            records.write_record(group / path.name, made)
+            if "+" not in path.name:
+                as_if(folder, path.name, seed, engine, add=more)
 
 
 def test_the_table_of_three_seeds(tmp_path):
     folder = tmp_path / "measured"
     seeds_of_short_runs(folder, (1, "torch", 0.0), (2, "torch", 0.5), (3, "torch", -0.25))
-    command("python/make_tables.py", "--measured", folder, check=0)
+    command(MAKE, "--measured", folder, check=0)
     lines = (folder / "variation.md").read_text().splitlines()
     (kd,) = (line for line in lines if "| KD without hints |" in line)
     nets = "98.44, 98.31, 98.25; 98.94, 98.81, 98.75; 98.19, 98.06, 98.00"
@@ -74,5 +64,5 @@ def test_the_table_of_three_seeds(tmp_path):
 def test_seeds_of_two_engines_are_not_one_sample(tmp_path):
     folder = tmp_path / "measured"
     seeds_of_short_runs(folder, (1, "torch", 0.0), (2, "torch-bf16", 0.5))
-    command("python/make_tables.py", "--measured", folder, check=0)
+    command(MAKE, "--measured", folder, check=0)
     assert "Nothing of it was run." in (folder / "variation.md").read_text()

@@ -6,14 +6,13 @@ import shutil
 import caffe
 import pytest
 
-from conftest import ROOT, command, official, one_line
+from conftest import MAKE, ROOT, command, official, one_line
 from hkd.base.files import sha256
 from hkd.networks import deploy, prototxt
 from hkd.paper import experiments
 from hkd.stages import records
 from lmdbs import read_lmdb
 
-MAKE = "python/make_tables.py"
 WEIGHTS = ROOT / "results/weights"
 KEPT = sorted(WEIGHTS.glob("*/*.caffemodel"))
 MOST = 20 << 20  # bytes of all of them

@@ -4,14 +4,14 @@ every run that was made."""
 import statistics
 from collections import defaultdict
 
-from hkd.paper import experiments, stated
+from hkd.paper import stated
 from hkd.paper.settings import number_text
 from hkd.results import significance
 from hkd.results.condition import NOT_OFFICIAL
 from hkd.results.differences import net_by_net
-from hkd.results.lines import NETS, Line
-from hkd.results.rows import TITLES, Row
-from hkd.results.sheet import DASH, Sheet, mean_sd
+from hkd.results.lines import NETS, line_of, nets_text
+from hkd.results.rows import TITLES, rows_of
+from hkd.results.sheet import DASH, mean_sd, sheet_of
 from hkd.results.significance import p_text
 from hkd.stages import records
 
@@ -139,7 +139,7 @@ def _beside(other, own):
     apart = significance.paired(net_by_net(other, own))
     return (
         nets_text(other),
-        own.done[0].condition.engine,
+        own.engine,
         nets_text(own),
         mean_sd(own.values()),
         f"{difference:+.2f}",
@@ -153,27 +153,6 @@ def _p_between(other, own):
     if not own.done or other.repeated or own.repeated:
         return None
     return significance.student(other.values(), own.values())
-
-
-def rows_of(*methods):
-    """The methods of every experiment; what several share, since no teacher has a part in it, once."""
-    found = {}
-    for name in experiments.EXPERIMENTS:
-        for method in methods:
-            row = Row(TITLES[method], name, method)
-            last = row.stages(1)[0]
-            found.setdefault((last.experiment.dataset, last.stem), row)
-    return found.values()
-
-
-def line_of(runs, row):
-    """The nets of a row that these runs have."""
-    return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(NETS))), "Pc")
-
-
-def nets_text(line):
-    """Pc of every net of a line, in words."""
-    return ", ".join(f"{value:.2f}" for value in line.values()) or DASH
 
 
 def every_run(folder):
@@ -209,8 +188,3 @@ def _run(folder, engine, record):
         record["versions"]["hkd-caffe"] or "unknown",
         record["digests"][records.FINAL][:12],
     )
-
-
-def sheet_of(title, heads, rows, below):
-    """A Sheet with the paragraph `below` it, or without any row with a word that nothing was run."""
-    return Sheet(title, heads, tuple(rows), (below if rows else "Nothing of it was run.",))

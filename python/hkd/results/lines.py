@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hkd.results import ensembles
 from hkd.results.rows import Row
 from hkd.results.runs import Run
+from hkd.results.sheet import DASH
 from hkd.stages import records, stage
 
 NETS = len(stage.NETS)
@@ -33,6 +34,11 @@ class Line:
     def repeated(self):
         """Whether two of its nets ended in the same weights: nothing random was left in their training, and they are one net."""
         return len({run.record["digests"][records.FINAL] for run in self.done}) < len(self.done)
+
+    @property
+    def engine(self):
+        """What trained its nets, None where none was run."""
+        return self.done[0].condition.engine if self.done else None
 
     @property
     def difference(self):
@@ -106,3 +112,18 @@ def all_iterations(stages):
     """Of the last stages of several nets with all that they need, each once, without the teacher that they learn from."""
     needed = dict.fromkeys(one for last in stages for one in stage.lineage(last))
     return sum(one.iterations for one in needed if one.kind != "teacher" or one in stages)
+
+
+def line_of(runs, row):
+    """The nets of a row that these runs have."""
+    return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(NETS))), "Pc")
+
+
+def nets_text(line):
+    """Pc of every net of a line, in words."""
+    return ", ".join(f"{value:.2f}" for value in line.values()) or DASH
+
+
+def seeds_text(found):
+    """The same of several Lines, a seed each."""
+    return "; ".join(map(nets_text, found))

@@ -5,10 +5,10 @@ from collections import defaultdict
 
 from hkd.paper.settings import number_text
 from hkd.results import significance
-from hkd.results.ablations import line_of, nets_text, rows_of, sheet_of
-from hkd.results.differences import net_by_net
-from hkd.results.lines import NETS
-from hkd.results.rows import TITLES
+from hkd.results.differences import comparable, net_by_net
+from hkd.results.lines import NETS, line_of, seeds_text
+from hkd.results.rows import TITLES, rows_of
+from hkd.results.sheet import sheet_of
 from hkd.results.significance import p_text
 from hkd.stages import records
 
@@ -25,13 +25,9 @@ def open_choices(kept):
     ]
     ps = [significance.student(_values(changed), _values(plain)) for *_, plain, changed in found]
     rows = [
-        (
-            plain[0].row.experiment, number_text(scale), plain[0].row.heading, engine, change,
-            "; ".join(map(nets_text, plain)), "; ".join(map(nets_text, changed)), _paired(plain, changed).text(2),
-            str(_paired(plain, changed).n), p_text(p), p_text(p_holm),
-        )
-        for (change, scale, engine, plain, changed), p, p_holm in zip(found, ps, significance.holm(ps), strict=True)
-    ]  # fmt: skip
+        (*_cells(*both), p_text(p), p_text(p_holm))
+        for both, p, p_holm in zip(found, ps, significance.holm(ps), strict=True)
+    ]
     return sheet_of(
         "One setting otherwise",
         (
@@ -42,6 +38,17 @@ def open_choices(kept):
         "Nets of a seed with commas, seeds with semicolons. Difference: with the setting less without it, net by net and seed by seed. "
         "p: two-sided Student's t-test with one variance for both; p, Holm: corrected for all tests of this table. "
         f"{significance.sign_flip_bound(NETS)}",
+    )  # fmt: skip
+
+
+def _cells(change, scale, plain, changed):
+    """The columns of a row up to its tests."""
+    both = zip(changed, plain, strict=True)
+    apart = significance.paired([pair for one, other in both for pair in net_by_net(one, other)])
+    row = plain[0].row
+    return (
+        row.experiment, number_text(scale), row.heading, plain[0].engine, change, seeds_text(plain), seeds_text(changed),
+        apart.text(2), str(apart.n),
     )  # fmt: skip
 
 
@@ -57,7 +64,7 @@ def _changes(folder):
 
 
 def _both_ways(kept, scale, seeds, change):
-    """[(engine, Lines without the change, Lines with it)], a Line a seed, of every method that was run both ways by one engine."""
+    """[(Lines without the change, Lines with it)], a Line a seed, of every method that was run both ways by one engine."""
     found = defaultdict(lambda: ([], []))
     for seed in sorted(seeds):
         without, changed = (kept.view((scale, seed), *changes).runs for changes in ((), (change,)))
@@ -65,18 +72,11 @@ def _both_ways(kept, scale, seeds, change):
             plain, other = line_of(without, row), line_of(changed, row)
             if not (plain.done and other.done) or plain.done[0].folder == other.done[0].folder:
                 continue  # not run both ways, or the setting does not reach it
-            engine = plain.done[0].condition.engine
-            if engine == other.done[0].condition.engine:
-                found[row, engine][0].append(plain)
-                found[row, engine][1].append(other)
-    return [(engine, *lines) for (_, engine), lines in found.items()]
+            if comparable(plain, other):
+                found[row, plain.engine][0].append(plain)
+                found[row, plain.engine][1].append(other)
+    return found.values()
 
 
 def _values(lines):
     return [value for line in lines for value in line.values()]
-
-
-def _paired(plain, changed):
-    """significance.Paired of the nets that were run both ways."""
-    both = zip(changed, plain, strict=True)
-    return significance.paired([pair for one, other in both for pair in net_by_net(one, other)])

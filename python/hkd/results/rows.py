@@ -55,6 +55,17 @@ class Row:
         ]
 
 
+def rows_of(*methods):
+    """The methods of every experiment; what several share, since no teacher has a part in it, once."""
+    found = {}
+    for name in experiments.EXPERIMENTS:
+        for method in methods:
+            row = Row(TITLES[method], name, method)
+            last = row.stages(1)[0]
+            found.setdefault((last.experiment.dataset, last.stem), row)
+    return found.values()
+
+
 @dataclass(frozen=True)
 class Target:
     """A table or figure. measure: Pc (accuracy) or Pe (error = 100 - Pc), in percent. form: table, bars, curves (test loss

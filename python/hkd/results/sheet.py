@@ -24,6 +24,11 @@ class Sheet:
     not_run: frozenset[int] = frozenset()
 
 
+def sheet_of(title, heads, rows, below):
+    """A Sheet with the paragraph `below` it, or without any row with a word that nothing was run."""
+    return Sheet(title, heads, tuple(rows), (below if rows else "Nothing of it was run.",))
+
+
 def titled(title, words):
     """The title of a sheet, with `words` on what it is made of where there are any."""
     return f"{title}: {words}" if words else title

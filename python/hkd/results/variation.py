@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
-from hkd.results.ablations import line_of, nets_text, rows_of, sheet_of
-from hkd.results.sheet import DASH
+from hkd.results.lines import line_of, seeds_text
+from hkd.results.rows import rows_of
+from hkd.results.sheet import DASH, sheet_of
 from hkd.results.significance import of_f, p_text
 from hkd.stages.stage import TEACHER, lineage
 
@@ -90,15 +91,14 @@ def _of_each_engine(kept, scale, seeds, row):
     for seed in seeds:
         line = line_of(kept.view((scale, seed)).runs, row)
         if line.done:
-            found[line.done[0].condition.engine].append(line)
+            found[line.engine].append(line)
     return found
 
 
 def _cells(lines, found):
     share = DASH if found.share is None else f"{found.share:.0%}"
     F = DASH if found.F is None else f"{found.F:.2f}"
-    nets = "; ".join(map(nets_text, lines))
-    return nets, f"{found.inside**0.5:.2f}", f"{found.between**0.5:.2f}", share, F, p_text(found.p)
+    return seeds_text(lines), f"{found.inside**0.5:.2f}", f"{found.between**0.5:.2f}", share, F, p_text(found.p)
 
 
 def _shared(row):

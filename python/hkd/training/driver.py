@@ -12,7 +12,7 @@ from hkd.paper import datasets
 from hkd.stages import committed, records
 from hkd.stages.given.teacher import Given
 from hkd.stages.stage import lineage
-from hkd.training import beside, data_sets, elsewhere, plan, process
+from hkd.training import beside, elsewhere, lmdbs, plan, process
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def run_stage(stage, options, dry_run=False, prepare_only=False):
     check_machine(stage, options, manifests)
     if dry_run:
         return 0
-    data_sets.provide(stage, options.runs, folders, manifests)
+    lmdbs.provide(stage, options.runs, folders, manifests)
     for needed in lineage(stage):
-        made_from = to_train(needed, options, manifests)
+        made_from = make_ready(needed, options, manifests)
         if made_from is None:
             if needed == stage:
                 refuse_other_engine(needed.folder(options.runs), options.label)
@@ -91,8 +91,8 @@ def check_machine(stage, options, manifests):
     memory.check(lineage(stage), images, options.device)
 
 
-def to_train(needed, options, manifests):
-    """The digest to train `needed` under, its folder made ready; None where it is finished already."""
+def make_ready(needed, options, manifests):
+    """Makes the folder of `needed` ready to be trained in; returns the digest to train it under, None where it is finished already."""
     folder = needed.folder(options.runs)
     made_from = plan.digest(needed, options, manifests)
     if made_from is None:

@@ -1,4 +1,4 @@
-"""The data set of a stage: built where it is not there, and held against what the stage needs."""
+"""The LMDBs that a stage is trained on: built where they are not there, and held against what the stage needs."""
 
 import subprocess
 import sys
