@@ -1,6 +1,7 @@
 """A teacher that is asked once: the same bytes whatever its memo holds, and a memo that serves no other teacher."""
 
 import importlib.util
+import itertools
 import resource
 import shutil
 import signal
@@ -16,7 +17,11 @@ from hypothesis import strategies
 from conftest import ROOT, command, one_line
 from drivers import wait_for_a_snapshot
 from hkd.base.files import sha256
+from hkd.networks import resnet
+from hkd.paper import experiments
+from hkd.paper.methods import METHODS
 from hkd.stages import records
+from hkd.stages.stage import planned
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
 
@@ -225,3 +230,35 @@ def memo_of(*arguments):
 
 def test_it_is_refused_where_there_is_none(colour, tmp_path):
     one_line(command(RUN, "--memo", "--dry-run"), "--memo: Caffe asks its teacher", "--engine torch")
+
+
+def networks_with_a_teacher():
+    """{bytes of a network: its stage} of every method of which a network has a frozen teacher beside the student, but hint-dynamic
+    KD, which asks it for too much to keep."""
+    experiment, found = experiments.experiment("cifar10-r8w4-r8w4", ("batch=8",)), {}
+    for method, parts in METHODS.items():
+        for part in parts:
+            if part.kind in ("dynamic", "finetune"):
+                continue
+            stage = planned(experiment, method, part.kind, part.step or None)
+            network = stage.network("data", 200)
+            if any(layer.name.startswith(resnet.TEACHER) for layer in network.layer):
+                found[network.SerializeToString(deterministic=True)] = stage
+    return found
+
+
+def test_the_losses_of_each_network_are_the_same_with_kept_answers(colour, tmp_path):
+    from hkd.engines.torch.net import TEST, TRAIN, Net
+    from hkd.engines.torch.steps import Single
+
+    stages = networks_with_a_teacher().values()
+    assert {stage.kind for stage in stages} >= {"hint", "kd", "fsp"}
+    for stage, phase in itertools.product(stages, (TRAIN, TEST)):
+        first, again, plain = (Net(stage.network(colour, 200), phase, 1) for _ in range(3))
+        plain.plan = [Single(plain, b) for b in plain.built if b.kind.run is not None]  # layer by layer
+        for net in (first, again):
+            net.keep_answers(tmp_path, "pixels", print)
+        found = [{name: float(top.detach()) for name, top in net.forward().items()} for net in (first, again, plain)]
+        assert found[0] == found[1] and found[0] == pytest.approx(found[2], rel=1e-4), stage.folder_name
+        asked, kept = again.answered
+        assert kept == asked, stage.folder_name

@@ -13,7 +13,7 @@ from hkd.networks.resnet import TEACHER
 def plan(net):
     """The steps of a network's layers, in order."""
     steps, frozen, learning = [], [], set()
-    rest = [b for b in net.built if b.kind.run is not None]
+    rest = _order(net)
     waiting = {}  # chains that run with the sum of their top and another map, by that top
     while rest:
         chain = _chain(rest)
@@ -34,6 +34,15 @@ def plan(net):
             learning.difference_update(top for b in taken for top in b.layer.top)
             frozen.append((step, taken[0].layer.name.startswith(TEACHER)))
     return steps + _frozen(net, frozen)
+
+
+def _order(net):
+    """The layers that run, in order. Where the teacher's answers may be kept all its layers come first, for its answer must be
+    made in one step: the matrices of a flow stand behind the student's layers. They read nothing but the images."""
+    running = [b for b in net.built if b.kind.run is not None]
+    if not _may_be_kept(net):
+        return running
+    return sorted(running, key=lambda b: not b.layer.name.startswith(TEACHER))
 
 
 def _frozen(net, steps):
