@@ -122,7 +122,17 @@ class TestWatch:
 
     def test_an_empty_folder_is_watched_too(self, tmp_path):
         watching = begin(RUN, "--status", "--watch", "--runs", tmp_path / "none")
-        time.sleep(2)
+        assert watching.stdout.readline() == f"no stage in {tmp_path / 'none'} yet\n"
+        watching.send_signal(signal.SIGINT)
+        assert watching.communicate()[1] == "" and watching.returncode == 0
+
+    def test_it_says_what_is_wrong_with_a_stage(self, tmp_path):
+        stage = tmp_path / "cifar10/full-seed1/r14-teacher"
+        stage.mkdir(parents=True)
+        (stage / "stage.json").write_text("{")
+        watching = begin(RUN, "--status", "--watch", "--runs", tmp_path)
+        said = [watching.stdout.readline() for _ in range(3)]
+        assert "damaged" in said[1] and said[2].startswith(f"note: {stage / 'stage.json'}")
         watching.send_signal(signal.SIGINT)
         assert watching.communicate()[1] == "" and watching.returncode == 0
 

@@ -5,9 +5,10 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from hkd.base.cli import Terminated, UserError
 from hkd.base.locks import is_locked
@@ -72,7 +73,7 @@ def show(runs, dataset="*"):
     """Prints the table once. Returns an exit code."""
     found = list(rows(runs, dataset))
     if not found:
-        print(f"no stage in {runs} yet")
+        print(_none(runs))
         return 0
     for *_, note in found:
         if note:
@@ -89,7 +90,7 @@ def watch(runs, dataset="*", seconds=WATCH_SECONDS):
             _print_changes(console, runs, dataset, seconds)
         with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
             while True:
-                live.update(table(rows(runs, dataset)), refresh=True)
+                live.update(_view(runs, list(rows(runs, dataset))), refresh=True)
                 time.sleep(seconds)
     except Terminated:
         return 0  # that is how it ends
@@ -100,10 +101,20 @@ def _print_changes(console, runs, dataset, seconds):
     while True:
         found = list(rows(runs, dataset))
         if found != before:
-            console.print(table(found))
+            console.print(_view(runs, found))
             sys.stdout.flush()
         before = found
         time.sleep(seconds)
+
+
+def _view(runs, found):
+    """The table of the rows, or that there is none yet; and what is wrong with a stage, in a line of its own."""
+    notes = [Text(f"note: {note}") for *_, note in found if note]
+    return Group(table(found) if found else Text(_none(runs)), *notes)
+
+
+def _none(runs):
+    return f"no stage in {runs} yet"
 
 
 def _console():
