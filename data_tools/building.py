@@ -12,6 +12,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from glob import escape
 
+from hkd.base import signals
 from hkd.base.cli import UserError
 from hkd.base.files import shown, sync_folder
 
@@ -46,8 +47,10 @@ def put_in_place(partial, out):
 def _lock(path):
     """Holds an exclusive lock on the file `path`, which is there only as long as someone has it or waits for it."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        handle = None
         try:
+            with signals.held():
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             with suppress(PermissionError):
                 os.fchmod(handle, 0o666)  # what a killed build left, another user may lock too
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -55,12 +58,20 @@ def _lock(path):
                 yield
                 return
         finally:
-            # Also where a signal came before it was locked; not where another process has it, or another user in a folder like /tmp.
-            with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(path, handle):
-                    path.unlink()
-            os.close(handle)
+            with signals.held():
+                _let_go(path, handle)
+
+
+def _let_go(path, handle):
+    """Removes the lock file, also where a signal came before it was locked; not where another process has it, or another user in a
+    folder like /tmp. handle: None where it could not be opened."""
+    if handle is None:
+        return
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(path, handle):
+            path.unlink()
+    os.close(handle)
 
 
 def _is_at(path, handle):

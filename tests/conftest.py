@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # `make test &` in a script has every process ignore Ctrl-C, which tests send.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]

@@ -591,6 +591,23 @@ def test_many_builders_of_one_folder_come_one_after_another(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
+@pytest.mark.parametrize("event", ["open", "os.remove"])
+def test_a_signal_as_the_lock_is_made_or_removed_leaves_none(colour_source, tmp_path, event):
+    stopped = f"""if 1:
+        import os, runpy, signal, sys
+        def stop(event, arguments):
+            if event == {event!r} and str(arguments[0]).endswith(".out.lock"):
+                os.kill(os.getpid(), signal.SIGTERM)
+        sys.addaudithook(stop)
+        sys.path.insert(0, {str(ROOT / "data_tools")!r})
+        runpy.run_path({str(ROOT / TOOL)!r}, run_name="__main__")
+    """
+    words = ("--dataset", "cifar10", "--source", colour_source, "--out", tmp_path / "out")
+    done = subprocess.run([sys.executable, "-c", stopped, *map(str, words)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (128 + signal.SIGTERM, "error: interrupted")
+    assert nothing_beside(tmp_path / "out")
+
+
 def test_what_killed_builds_left_goes_and_nothing_else(tmp_path):
     for name in (".out.0123abcd.partial", ".out.v2.0123abcd.partial", ".other.0123abcd.partial", "out.partial"):
         (tmp_path / name / "train_lmdb").mkdir(parents=True)

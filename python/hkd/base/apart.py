@@ -22,10 +22,8 @@ def apart(work, *arguments):
     its start. Raises the UserError that `work` raises, and Crashed for any other end than its return."""
     with _memory(work.__name__) as result:
         process = multiprocessing.get_context("fork").Process(target=_work, args=(work, result, arguments), daemon=True)
-        # Python drops the exception of a signal that comes as it forks.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP)
-        process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP)
+        with signals.held():  # Python drops the exception of a signal that comes as it forks
+            process.start()
         process.join()
         result.seek(0)
         if process.exitcode == USER_ERROR:

@@ -27,6 +27,16 @@ def restore(previous):
         signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def held():
+    """None of STOP comes within: one that is sent comes at its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_at_once():
     """Ends this process with one line on any of STOP: for the time in which nothing can be lost. An exception would be lost,
     or end in a traceback, while modules are being imported."""

@@ -4,7 +4,9 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 from hkd.base.cli import UserError, caffe_info, did_you_mean
 from hkd.engines import devices
@@ -175,11 +177,18 @@ def gpus(engine):
     """How many GPUs an engine can use here; None where it was built without."""
     if engine == "caffe":
         return devices.gpu_count() if devices.caffe_build()["cuda"] else None
-    if importlib.util.find_spec("torch") is None:
+    found = importlib.util.find_spec("torch")
+    if found is None or not _built_for_gpus(found):
         return None
     import torch
 
-    return torch.cuda.device_count() if torch.backends.cuda.is_built() else None
+    return torch.cuda.device_count()
+
+
+def _built_for_gpus(found):
+    """Whether the PyTorch of this import spec is: what torch.backends.cuda.is_built() says, without the seconds of its import."""
+    built = runpy.run_path(str(Path(found.origin).with_name("version.py")))
+    return bool(built.get("cuda") or built.get("hip"))
 
 
 def version(engine):

@@ -189,6 +189,8 @@ def experiment(name, changes=()):
     Raises UserError for an unknown experiment, setting or a value of the wrong kind.
     """
     found = named(name)
+    if not changes and not found.schedules:
+        return found
     given = dict(parsed(found, change) for change in changes)
     schedules = tuple((key, given.pop(key)) for key in SCHEDULES if key in given)
     return replace(found, schedules=schedules, **given)

@@ -25,7 +25,7 @@ def softened_term(kept):
             for runs, words in ((plain, "lambda"), (multiplied, "lambda tau squared")):
                 line = line_of(runs, row)
                 if line.done:
-                    ends = [[log for log in run.log() if "test_loss" in log][-1] for run in line.done]
+                    ends = [[log for log in run.log if "test_loss" in log][-1] for run in line.done]
                     losses = [mean_sd([end[key] for end in ends], 3) for key in _TEST_LOSSES]
                     rows.append(
                         (row.experiment, _length(length), words, *losses, mean_sd(line.values()), len(line.done))

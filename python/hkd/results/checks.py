@@ -28,9 +28,10 @@ def check_log(folder, record):
         raise UserError(f"{shown(log)} is not the one that its record names (edited, or copied by half): copy it again")
 
 
-def checked_parents(folder, record, later=()):
+def checked_parents(folder, record, read, later=()):
     """The records of the stages before it that stand beside it, theirs too. Raises UserError where one has other weights than those
-    that it started from. later: the stages that led here, of which none may come again."""
+    that it started from. read: records.read_record, or one that keeps what it read. later: the stages that led here, of which none
+    may come again."""
     found = []
     for parent in record["parents"].values():
         if isinstance(parent, str):
@@ -41,7 +42,7 @@ def checked_parents(folder, record, later=()):
             )
         # A teacher of another data set stands in that one's folder. Older records do not name it: there was none.
         place = folder.parents[2] / parent.get("dataset", record["dataset"]) / folder.parent.name / parent["stage"]
-        beside = records.read_record(place)
+        beside = read(place)
         if beside is None:
             continue
         if beside["digests"][records.FINAL] != parent[records.FINAL]:
@@ -49,5 +50,5 @@ def checked_parents(folder, record, later=()):
                 f"{shown(folder)} started from another {parent['stage']} than the one beside it: train it again with run_stage.py, "
                 f"or copy both from one place"
             )
-        found += [beside, *checked_parents(place, beside, (*later, folder.name))]
+        found += [beside, *checked_parents(place, beside, read, (*later, folder.name))]
     return found

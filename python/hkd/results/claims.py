@@ -184,7 +184,7 @@ def _hint_loss(claim, runs):
         stage = next(s for s in row.hint_stages() if claim.pair in s.part.pairs)
         (run,) = runs.cell(f"{TARGETS[claim.place].label}, {row.heading}", [stage])
         if run is not None:
-            last = [line for line in run.log() if "test_loss" in line][-1]
+            last = [line for line in run.log if "test_loss" in line][-1]
             ends.append((run, last.get(f"test_hint{claim.pair}", last["test_loss"])))
     if len(ends) < 2:
         return Verdict(claim, None, None, (0, 0), None)

@@ -175,7 +175,7 @@ def _fit_to_window(axis, start, more=()):
 
 def _mean_curve(done, key):
     """([iterations], [mean over the nets]) of a number in the logs' tests, where every net was tested."""
-    logs = [{line["iteration"]: line[key] for line in run.log() if key in line} for run in done]
+    logs = [{line["iteration"]: line[key] for line in run.log if key in line} for run in done]
     xs = sorted(set.intersection(*map(set, logs))) if logs else []
     return xs, [statistics.mean(log[x] for log in logs) for x in xs]
 
@@ -214,7 +214,7 @@ def _hint_losses(axes, target, runs):
             if run is None:
                 continue
             done.append(run)
-            log = [line for line in run.log() if "loss" in line]
+            log = [line for line in run.log if "loss" in line]
             for pair in stage.part.pairs:
                 key = f"hint{pair}" if len(stage.part.pairs) > 1 else "loss"
                 losses[row.method, pair] = [(offset + line["iteration"], line[key]) for line in log]
@@ -245,7 +245,7 @@ def _weights(axes, target, runs):
     nets."""
     found = lines.of_target(target, runs)
     for number, line in enumerate(found):
-        logs = [[entry for entry in run.log() if "weights" in entry] for run in line.done]
+        logs = [[entry for entry in run.log if "weights" in entry] for run in line.done]
         for hint_number, hint in enumerate(logs[0][0]["weights"] if logs else ()):
             xs = [entry["iteration"] for entry in logs[0]]
             mean, low, high = (
@@ -276,7 +276,7 @@ def accuracy_curves(title, found, wide=False):
     figure, axes = _empty(*((11, 6) if wide else (7.5, 4.5)))
     for number, line in enumerate(found):
         for run in line.done:
-            tests = [entry for entry in run.log() if "Pc" in entry]
+            tests = [entry for entry in run.log if "Pc" in entry]
             label = f"{line.short_heading}: {mean_sd(line.values())} %" if run is line.done[0] else None
             axes.plot(
                 [entry["iteration"] for entry in tests],

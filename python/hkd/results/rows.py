@@ -1,6 +1,7 @@
 """What tables and figures are made of: a row is a method of an experiment, a target is a table or a figure of rows. Each
 knows the stages that it is measured on."""
 
+import functools
 import re
 import statistics
 from dataclasses import dataclass
@@ -36,14 +37,8 @@ class Row:
         """The last stage of the method for nets 1 to `nets`: what Pc is measured on. The teacher is one for all; where the paper
         reports three, the second and third are further ones, which teach nobody."""
         chosen = experiments.experiment(self.experiment)
-        if not self.method:
-            several = range(1, nets + 1) if self.reported else (1,)
-            return [planned(chosen, "", "teacher", net=net, scale=scale, seed=seed) for net in several]
-        last = METHODS[self.method][-1]
-        return [
-            planned(chosen, self.method, last.kind, last.step or None, net=net, scale=scale, seed=seed)
-            for net in range(1, nets + 1)
-        ]
+        several = range(1, nets + 1) if self.method or self.reported else (1,)
+        return [_last_stage(chosen, self.method, net, scale, seed) for net in several]
 
     def hint_stages(self, scale=1.0, seed=1):
         """The stages that train its hints, one for all nets."""
@@ -53,6 +48,14 @@ class Row:
             for part in METHODS[self.method]
             if part.kind == "hint"
         ]
+
+
+@functools.cache  # a report asks for each hundreds of times
+def _last_stage(experiment, method, net, scale, seed):
+    if not method:
+        return planned(experiment, "", "teacher", net=net, scale=scale, seed=seed)
+    last = METHODS[method][-1]
+    return planned(experiment, method, last.kind, last.step or None, net=net, scale=scale, seed=seed)
 
 
 def rows_of(*methods):

@@ -7,6 +7,7 @@ folders named; nothing is chosen silently.
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 
 from hkd.base.cli import UserError, did_you_mean
@@ -36,6 +37,7 @@ class Run:
         Pc = self.record["Pc"][which]
         return Pc if measure == "Pc" else round(100 - Pc, 6)
 
+    @cached_property
     def log(self):
         """The lines of its log, each a dict (records.read_log)."""
         return records.read_log(self.folder)
@@ -77,6 +79,7 @@ class Runs:
                 f"{shown(self.folder)} is not there: train stages with run_stage.py or `make tables`, or name their folder with --runs"
             )
         self._found, self._read = {}, {} if read is None else read
+        self._record = cache(records.read_record)  # many stages start from one
         groups = self.folder.glob("*/*") if groups is None else groups
         for path in sorted(path for one in groups for path in one.glob("*/record.json")):
             stage = path.parent
@@ -103,10 +106,10 @@ class Runs:
 
     def _run(self, folder, stage):
         if folder not in self._read:
-            record = records.read_record(folder)
+            record = self._record(folder)
             check_place(folder, record)
             check_log(folder, record)
-            parents = checked_parents(folder, record)
+            parents = checked_parents(folder, record, self._record)
             if stage.declared.classifies and record["Pc"] is None:
                 raise UserError(
                     f"{shown(folder / 'record.json')} has no Pc, and {stage.name} classifies: delete {shown(folder)}"

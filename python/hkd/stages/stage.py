@@ -111,7 +111,7 @@ class Stage:
         """See names.stem."""
         return names.stem(self)
 
-    @property
+    @cached_property
     def name(self):
         """See names.name."""
         return names.name(self)
