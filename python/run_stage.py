@@ -18,12 +18,11 @@ if __name__ == "__main__":
 
 from hkd.engines import choice
 from hkd.paper import datasets, experiment_file, experiments, methods
-from hkd.results import weights
 from hkd.stages import own_data
 from hkd.stages.given import files
 from hkd.stages.given import options as given_options
 from hkd.stages.stage import NETS, lineage, planned
-from hkd.training import curves, driver, plan, status
+from hkd.training import curves, driver, plan
 
 
 def parser():
@@ -212,6 +211,8 @@ def given_weights(options):
     first, *more = options.teacher_weights
     if more:
         raise UserError(f"--teacher-weights {first} and {more[0]}: a run has one teacher: give one of them")
+    from hkd.results import weights  # not above: with all that tables need, most runs would start later
+
     return given_options.read(options, weights.found(first))
 
 
@@ -240,6 +241,8 @@ def list_experiments():
 
 
 def show_status(options):
+    from hkd.training import status
+
     own_data.declare_under(options.runs)
     dataset = experiments.named(asked_for(options).experiment).dataset if options.experiment else "*"
     return (status.watch if options.watch else status.show)(options.runs, dataset)

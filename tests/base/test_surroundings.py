@@ -77,10 +77,10 @@ class TestTheCurrentFolder:
 
 
 def test_a_numpy_that_pycaffe_was_not_built_for_is_one_line(tmp_path):
-    """As what pip leaves behind: the metadata of a NumPy 2, found before that of the real one."""
-    about = tmp_path / "numpy-2.4.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 2.4.0\n")
+    """As `pip install --target` leaves a NumPy 2, found before the real one: what it says of itself, without an import."""
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy/__init__.py").write_text("raise ImportError('not to be imported')\n")
+    (tmp_path / "numpy/version.py").write_text('version = "2.4.0"\n')
     done = command("python/run_stage.py", "--list", env={"PYTHONPATH": str(tmp_path)})
     one_line(done, "built for NumPy 1", "NumPy 2.4.0", "make setup")
 

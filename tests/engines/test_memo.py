@@ -29,7 +29,7 @@ RUN = "python/run_stage.py"
 GROUP = "cifar10/scale0.0005-seed1"
 WORDS = [
     "--experiment",
-    "cifar10-r14-r8",
+    "cifar10-r14w4-r8w4",
     "--scale",
     "0.0005",
     "--set",
@@ -39,7 +39,7 @@ WORDS = [
     "--method",
     "kd",
 ]
-TEACHER, STUDENT = "r14-teacher+batch=40", "r14-r8-kd-net1+batch=40"
+TEACHER, STUDENT = "r14w4-teacher+batch=40", "r14w4-r8w4-kd-net1+batch=40"
 
 
 def words(folder, runs, *more):

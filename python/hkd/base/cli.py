@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from hkd.base import signals
+from hkd.base import packages, signals
 
 
 def _root():
@@ -274,13 +274,8 @@ def _other_caffe():
 
 def _newer_numpy():
     """The line for a NumPy that pycaffe was not built for, which ends in a crash where it is imported; else ''."""
-    import importlib.metadata
-
-    try:
-        version = importlib.metadata.version("numpy")
-    except importlib.metadata.PackageNotFoundError:  # what imports it will say so
-        return ""
-    if int(version.partition(".")[0]) < 2:
+    version = packages.version_module("numpy").get("version", "")
+    if not version or int(version.partition(".")[0]) < 2:  # where there is none, what imports it will say so
         return ""
     return f"pycaffe is built for NumPy 1, and NumPy {version} was installed beside it: `make setup`, or pip install 'numpy<2'"
 

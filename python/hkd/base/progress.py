@@ -3,10 +3,6 @@
 import sys
 import time
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
 LINE_EVERY = 200  # iterations, where there is no terminal
 
 
@@ -19,14 +15,7 @@ class Progress:
         self.loss, self.Pc = float("nan"), ""
         self.bar = None
         if sys.stdout.isatty():
-            self.bar = Bar(
-                TextColumn("  {task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[speed]:.2f} it/s  loss {task.fields[loss]:.4g}{task.fields[Pc]}"),
-                TimeRemainingColumn(),
-                console=Console(),
-            )
+            self.bar = _bar()
 
     def __enter__(self):
         if self.bar:
@@ -67,3 +56,17 @@ class Progress:
 
     def _speed(self):
         return (self.done - self.first) / max(time.monotonic() - self.started, 1e-9)
+
+
+def _bar():
+    from rich import progress  # only here: it takes a while to import
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("  {task.description}"),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[speed]:.2f} it/s  loss {task.fields[loss]:.4g}{task.fields[Pc]}"),
+        progress.TimeRemainingColumn(),
+        console=Console(),
+    )

@@ -1,13 +1,11 @@
 """What computes: BVLC Caffe, or PyTorch on the same files. Both give a solver with pycaffe's methods."""
 
-import importlib.metadata
 import importlib.util
 import os
 import re
-import runpy
 from dataclasses import replace
-from pathlib import Path
 
+from hkd.base import packages
 from hkd.base.cli import UserError, caffe_info, did_you_mean
 from hkd.engines import devices
 from hkd.networks import prototxt
@@ -177,20 +175,14 @@ def gpus(engine):
     """How many GPUs an engine can use here; None where it was built without."""
     if engine == "caffe":
         return devices.gpu_count() if devices.caffe_build()["cuda"] else None
-    found = importlib.util.find_spec("torch")
-    if found is None or not _built_for_gpus(found):
+    built = packages.version_module("torch")
+    if not (built.get("cuda") or built.get("hip")):
         return None
     import torch
 
     return torch.cuda.device_count()
 
 
-def _built_for_gpus(found):
-    """Whether the PyTorch of this import spec is: what torch.backends.cuda.is_built() says, without the seconds of its import."""
-    built = runpy.run_path(str(Path(found.origin).with_name("version.py")))
-    return bool(built.get("cuda") or built.get("hip"))
-
-
 def version(engine):
     """The version of PyTorch for engine "torch", None for Caffe, whose build_info.json says more."""
-    return importlib.metadata.version("torch") if engine == "torch" else None
+    return packages.version_module("torch")["__version__"] if engine == "torch" else None
