@@ -217,8 +217,9 @@ def make_measured(options):
         print(f"{collected.collect(options.collect, options.measured)} records from {shown(options.collect)}")
         if options.weights:
             weights.keep(options.collect, options.weights)
-    files = collected.pages(options.measured, options.engine)
-    texts = renewed(options) if options.pages else {}
+    kept = collected.kept_in(options.measured, options.engine)
+    texts = renewed(options.pages, kept) if options.pages else {}  # first: drawing takes longer
+    files = collected.pages(kept)
     collected.write(options.measured, files)
     for page, text in texts.items():
         write_whole(page, text)
@@ -229,11 +230,10 @@ def make_measured(options):
     return 0
 
 
-def renewed(options):
+def renewed(pages, kept):
     """{page: text} of --pages, with their tables renewed."""
-    sheets = collected.sheets(options.measured, options.engine)
-    found = {}
-    for page in options.pages:
+    sheets, found = collected.sheets(kept), {}
+    for page in pages:
         try:
             found[page] = page_tables.refreshed(page.read_text(), sheets)
         except OSError as error:

@@ -85,7 +85,14 @@ def test_a_workflow_command(line):
     assert "This was a dry-run" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("line", [c for c in COMMANDS if "make_tables.py" in c and "--experiment" not in c])
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(c, marks=pytest.mark.slow if "--measure" in c else ())
+        for c in COMMANDS
+        if "make_tables.py" in c and "--experiment" not in c
+    ],
+)
 def test_a_tables_command(line, paper_runs, tmp_path):
     words = [word for word in shlex.split(line)[2:] if word not in ("--scale", "0.01")]
     needs_torch(words)

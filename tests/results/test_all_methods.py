@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+import nets
 from conftest import command, snakemake
 from hkd.paper import datasets, experiments, methods
 from hkd.results import cost, targets, workflow
@@ -96,7 +97,8 @@ def test_costs_of_both_groups():
 
 
 @pytest.mark.slow
-def test_all_methods_trained_on_one_pair(fashion, fashion_source, tmp_path):
+@pytest.mark.parametrize("engine", nets.ENGINES)
+def test_all_methods_trained_on_one_pair(engine, fashion, fashion_source, tmp_path):
     """Every method on Fashion-MNIST by one command, a few iterations each, and the table of them."""
     (tmp_path / "data").mkdir()
     out = shutil.copytree(fashion, tmp_path / "data/fashion-mnist")
@@ -105,10 +107,11 @@ def test_all_methods_trained_on_one_pair(fashion, fashion_source, tmp_path):
     # Pixels of 0 to 255 would drive so short a run of FSP to infinity.
     settings = "set=batch=16 fsp_lr=1e-9 base_lr=0.01 dynamic_images=200 dynamic_batch=32"
     where = [f"{name}={tmp_path / name}" for name in ("data", "runs", "out")]
-    snakemake("all-fashion-mnist", config=("scale=0.0001", "nets=1", settings, *where), check=0)
+    snakemake("all-fashion-mnist", config=("scale=0.0001", "nets=1", f"engine={engine}", settings, *where), check=0)
     rows = list(csv.DictReader((tmp_path / "out/all-fashion-mnist.csv").open()))
     assert [row["method"] for row in rows] == ["teacher", *(m for m in methods.METHODS if m != "continued")]
     assert all(row["n"] == "1" and float(row["mean_last"]) > 0 and row["paper_mean"] == "" for row in rows)
     text = (tmp_path / "out/all-fashion-mnist.md").read_text()
     assert text.startswith("### All methods, Fashion-MNIST. 14 to 8 layers") and text.count("Left out") == 1
-    assert "(scale 0.0001, batch=16, base_lr=0.01, fsp_lr=1e-09, not the official images)" in text
+    made_with = "" if engine == "caffe" else f"engine {engine}, "
+    assert f"(scale 0.0001, batch=16, base_lr=0.01, fsp_lr=1e-09, {made_with}not the official images)" in text

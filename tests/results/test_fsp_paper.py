@@ -83,6 +83,7 @@ def every_stage():
                 yield planned(e, method, part.kind, part.step or None, net=net)
 
 
+@pytest.mark.slow
 def test_no_two_stages_of_one_name_differ():
     """The same folder, whichever experiment asked for it: the same network, solver, and stages before it."""
     found, refused = {}, set()

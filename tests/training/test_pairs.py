@@ -83,6 +83,7 @@ def test_only_images_that_look_the_same_in_a_mirror_are_mirrored():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", NAMES)
 def test_methods_trained_on_real_images(dataset, request, tmp_path):
     """An iteration a stage of a batch of two; every stage of four methods."""

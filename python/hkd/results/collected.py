@@ -101,9 +101,13 @@ def _of_ensembles():
     return {(stage.experiment.dataset, stage.name) for stage in stages}
 
 
-def pages(folder, engine=None):
-    """{file name: content} of what is made from folder/records. engine: as Kept takes it. Raises UserError where there is no record."""
-    kept = Kept(Path(folder) / "records", engine)
+def kept_in(folder, engine=None):
+    """The Kept of folder/records. engine: as Kept takes it. Raises UserError where there is no record."""
+    return Kept(Path(folder) / "records", engine)
+
+
+def pages(kept):
+    """{file name: content} of what is made from the records of a Kept."""
     views, made = kept.views, {}
     for target in _run_targets(views):
         # No PNG: its bytes depend on the version of the library that packs them.
@@ -118,9 +122,8 @@ def pages(folder, engine=None):
     return made
 
 
-def sheets(folder, engine=None):
+def sheets(kept):
     """{name: [Sheet]} of the tables in `pages`, in their order."""
-    kept = Kept(Path(folder) / "records", engine)
     found = {one.name: _of_target(one, kept.views) for one in _run_targets(kept.views) if one.form == "table"}
     found |= {name: _of_experiment(name, kept.views) for name in _run_experiments(kept.views)}
     found |= {name: [sheet_of(kept)] for name, sheet_of in ABLATIONS.items()}
@@ -156,7 +159,7 @@ def rendered(target, views, pictures=("svg", "png"), with_ensembles=True):
     first are named by their length."""
     if target.form != "table":
         return {
-            f"{name}.{kind}": figures.rendered(figures.draw(target, view.runs), kind)
+            f"{name}.{kind}": figures.picture(target, view.runs, kind)
             for name, view in names_of(target.name, figures.sections(target, views))
             for kind in pictures
         }

@@ -1,5 +1,6 @@
 """The paper's figures, in its form: what was measured, and the paper's numbers where they are known."""
 
+import functools
 import io
 import statistics
 
@@ -59,6 +60,12 @@ def draw(target, runs):
     title = f"{target.label}. {target.title}"
     axes.set_title(title + (f"\n{', '.join(made_with)}" if made_with else ""), fontsize=11)
     return figure
+
+
+@functools.cache  # a report shows what stands in files beside it
+def picture(target, runs, kind):
+    """`draw` as the bytes of a `kind` file."""
+    return rendered(draw(target, runs), kind)
 
 
 def rendered(figure, kind):

@@ -24,7 +24,7 @@ class Kept:
     """engine: the one that stands in the tables wherever it has a run; None: see above."""
 
     def __init__(self, folder, engine=None):
-        self.folder, self.preferred, self._read = Path(folder), engine, {}
+        self.folder, self.preferred, self._read, self._views = Path(folder), engine, {}, {}
         if not self._groups:
             raise UserError(f"no record in {shown(self.folder)}: make some with --collect RUNS")
 
@@ -54,10 +54,14 @@ class Kept:
 
     def view(self, length, *changes):
         """The View of what stands in the tables, with the paper's settings but for `changes`, as --set takes them."""
-        groups = [
-            engines[shown_one][0] for engines in self._groups[length].values() if (shown_one := self._shown(engines))
-        ]
-        return View(self._runs(groups, changes), *length)
+        if (length, changes) not in self._views:
+            groups = [
+                engines[shown_one][0]
+                for engines in self._groups[length].values()
+                if (shown_one := self._shown(engines))
+            ]
+            self._views[length, changes] = View(self._runs(groups, changes), *length)
+        return self._views[length, changes]
 
     @property
     def views(self):

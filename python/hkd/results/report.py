@@ -75,7 +75,7 @@ def _figure(target, view, name):
         "name": name,
         "nav": target.label if name == target.name else f"{target.label}, {view.name}",
         "title": f"{target.label}. {target.title}" + (f": {view.words}" if view.words else ""),
-        "image": _image(figures.rendered(figures.draw(target, view.runs), "svg")),
+        "image": _image(figures.picture(target, view.runs, "svg")),
         "words": "; ".join(means) or ("" if target.form == "hint losses" else "Nothing of it was run."),
     }
 

@@ -79,6 +79,7 @@ class Runs:
                 f"{shown(self.folder)} is not there: train stages with run_stage.py or `make tables`, or name their folder with --runs"
             )
         self._found, self._read = {}, {} if read is None else read
+        self._admitted = {}  # as _found, and asked for by many tables
         self._record = cache(records.read_record)  # many stages start from one
         groups = self.folder.glob("*/*") if groups is None else groups
         for path in sorted(path for one in groups for path in one.glob("*/record.json")):
@@ -92,9 +93,11 @@ class Runs:
 
     def of(self, stage):
         """Every Run of `stage` (stage.Stage), whatever its scale, seed and settings, that the choice admits."""
-        name = stage.name.partition("+")[0]
-        runs = [self._run(folder, stage) for folder in self._found.get((stage.experiment.dataset, name), [])]
-        return [run for run in runs if self.choice.admits(run)]
+        key = stage.experiment.dataset, stage.name.partition("+")[0]
+        if key not in self._admitted:
+            runs = [self._run(folder, stage) for folder in self._found.get(key, [])]
+            self._admitted[key] = [run for run in runs if self.choice.admits(run)]
+        return self._admitted[key]
 
     def cell(self, what, stages):
         """[Run or None] for `stages`, which belong in one cell, `what`. Raises UserError where they differ in condition."""
