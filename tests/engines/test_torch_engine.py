@@ -403,7 +403,7 @@ class TestExport:
         assert about["largest_relative_difference_from_caffe"] < 1e-4
         shape = {"depth": 8, "width": 16, "channels": 1, "classes": 10, "shortcut": "A"}
         assert about["architecture"] == shape
-        modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir() if path.is_file()}
         (tmp_path / "plain").touch()
         assert modes == {(tmp_path / "plain").stat().st_mode & 0o777}  # what the umask allows
 

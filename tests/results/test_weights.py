@@ -62,7 +62,10 @@ def test_images(tmp_path_factory):
     return images
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.slow if "teacher" in path.stem else ()) for path in KEPT],
+)
 def test_it_is_as_accurate_as_its_record_says_to_the_image(path, test_images, tmp_path):
     record = records.read_record(ROOT / row(path)[7])
     experiment = experiments.named(record["experiment"])

@@ -688,7 +688,8 @@ class TestTorch:
         wait_for_a_snapshot(process, folder_of(runs, "hint-dynamic"))
         return process
 
-    @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_killed_it_ends_in_the_same_bytes(self, precision, taught, indexed, tmp_path_factory):
         words = ["--engine", "torch", "--precision", precision]
         whole = shutil.copytree(taught, tmp_path_factory.mktemp("whole") / "runs")

@@ -303,14 +303,14 @@ class TestOtherMethods:
         assert {*init} == {*grown} and np.array_equal(init["fc"][0], grown["fc"][0])
 
     def test_regressors_for_a_wider_teacher(self, colour, tmp_path):
-        arguments = ["--experiment", "cifar10-r26w32-r14", "--data", colour, "--runs", tmp_path, "--scale", "0.00005"]
+        arguments = ["--experiment", "cifar10-r14w8-r8w4", "--data", colour, "--runs", tmp_path, "--scale", "0.00005"]
         command(RUN, *arguments, "--set", "batch=8", "--stage", "kd", check=0)
         folder = tmp_path / "cifar10/scale5e-05-seed1"
         for i in (1, 2, 3):
-            final = blobs(folder / f"r26w32-r14-layerwise-hint{i}+batch=8/final.caffemodel")
+            final = blobs(folder / f"r14w8-r8w4-layerwise-hint{i}+batch=8/final.caffemodel")
             assert [name for name in final if name.startswith("regressor")] == [f"regressor{i}"]
         assert not [
-            n for n in blobs(folder / "r26w32-r14-layerwise-kd-net1+batch=8/final.caffemodel") if n.startswith("regr")
+            n for n in blobs(folder / "r14w8-r8w4-layerwise-kd-net1+batch=8/final.caffemodel") if n.startswith("regr")
         ]
 
 
