@@ -38,6 +38,7 @@ from nets import build, central_differences, data_net, softmax, total
 
 RUN, TOOL = "python/run_stage.py", "data_tools/make_lmdb.py"
 CONTROLS = ("hint-dynamic-no-ensemble", "hint-dynamic-global", "hint-dynamic-random", "hint-dynamic-equal")
+VARIANTS = ("hint-dynamic", *(pytest.param(control, marks=pytest.mark.slow) for control in CONTROLS))
 N, CLASSES, TAU = 5, 4, 3.0
 GIVEN = {
     "weights": "random", "output": "softmax", "ensemble": "ema", "mu": 0.9, "u": 0.5, "v0": 0.01, "hidden": 7,
@@ -616,7 +617,7 @@ def test_several_gpus_and_torch_on_one_are_refused():
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch: make torch")
 class TestTorch:
-    @pytest.mark.parametrize("method", ["hint-dynamic", *CONTROLS])
+    @pytest.mark.parametrize("method", VARIANTS)
     def test_weights_losses_gradients_and_ten_iterations_are_caffes(self, method, indexed):
         """With two meta steps among the iterations, where the method takes any."""
         words = ["--experiment", "fashion-mnist-r14-r8", "--method", method, "--stage", "dynamic", "--iterations", "10"]
@@ -674,7 +675,7 @@ class TestTorch:
         shutil.copytree(teacher, tmp_path / teacher.relative_to(runs))
         return tmp_path
 
-    @pytest.mark.parametrize("method", ["hint-dynamic", *(pytest.param(m, marks=pytest.mark.slow) for m in CONTROLS)])
+    @pytest.mark.parametrize("method", VARIANTS)
     def test_every_variant_trains(self, method, taught, indexed):
         tmp_path = taught
         command(RUN, *words_of(indexed, tmp_path, method, "--engine", "torch"), check=0)
