@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "python"), str(ROOT / "data_tools")]
+sys.path[:0] = [str(ROOT / name) for name in ("python", "data_tools", "tests")]
 os.environ.setdefault("GLOG_minloglevel", "2")
 
 import bench_bf16  # noqa: E402
@@ -175,7 +175,7 @@ def main():
     for part in asked:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            if part == "driver":
+            if part in ("driver", "workflow"):
                 data_tools(folder)
             results[part] = {**machine, "load before": round(os.getloadavg()[0], 2), **PARTS[part](folder)}
         print(f"\n{part}")

@@ -56,6 +56,16 @@ def test_a_make_target_exists(line):
     assert done.returncode == 0, done.stderr
 
 
+def test_make_bench_starts():
+    """With the words of the Makefile, up to where it begins to measure."""
+    words = subprocess.run(["make", "-n", "bench"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()[-1]
+    done = subprocess.run([*shlex.split(words), "none"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.partition(":")[0]) == (
+        1,
+        "error",
+    ) and "no part none: known are data" in done.stderr
+
+
 # Those that name a file of weights are test_given.py's, which has one.
 @pytest.mark.parametrize(
     "line", [c for c in COMMANDS if c.startswith("python python/run_stage.py") and "resnet26." not in c]
