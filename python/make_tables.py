@@ -25,7 +25,18 @@ from hkd.base import python
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
 from hkd.paper import experiment_file, experiments
-from hkd.results import claims, collected, cost, experiment_table, figures, page_tables, report, speed, weights
+from hkd.results import (
+    canvas,
+    claims,
+    collected,
+    cost,
+    experiment_table,
+    learning_curves,
+    page_tables,
+    report,
+    speed,
+    weights,
+)
 from hkd.results.lines import NETS
 from hkd.results.runs import Choice, Runs
 from hkd.results.sheet import markdown
@@ -256,7 +267,7 @@ def print_comparison(options, asked, runs):
     options.out.mkdir(parents=True, exist_ok=True)
     table, picture = options.out / "comparison.md", options.out / "accuracy.png"
     title = "\n".join(filter(None, experiment_table.heading(asked.experiment, found)))
-    write_whole(picture, figures.rendered(figures.accuracy_curves(title, found), "png"))
+    write_whole(picture, canvas.rendered(learning_curves.accuracy_curves(title, found), "png"))
     write_whole(table, text)
     print(f"table: {shown(table)}   figure: {shown(picture)}")
     return 0

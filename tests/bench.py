@@ -54,6 +54,7 @@ def driver(folder):
     from hkd.training import job
     from hkd.training.loop import StopSignal, Training
 
+    data_tools(folder)
     stage = planned(experiments.experiment("fashion-mnist-r14-r8"), "baseline", "baseline")
     manifest = datasets.read_manifest(folder / "lmdb", stage.experiment.facts)
     device = devices.Device((), 2, "bench")
@@ -122,6 +123,7 @@ def workflow(folder):
     from hkd.paper import experiments
     from hkd.stages.stage import planned
 
+    data_tools(folder)
     stage = planned(experiments.experiment("fashion-mnist-r14-r8"), "", "teacher")
     (folder / "net.prototxt").write_text(prototxt.text(stage.network(folder / "lmdb", 10_000), []))
     solver = stage.solver(str(folder / "net.prototxt"), "unused", 10_000)
@@ -175,8 +177,6 @@ def main():
     for part in asked:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            if part in ("driver", "workflow"):
-                data_tools(folder)
             results[part] = {**machine, "load before": round(os.getloadavg()[0], 2), **PARTS[part](folder)}
         print(f"\n{part}")
         show(results[part])

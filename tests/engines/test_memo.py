@@ -233,8 +233,8 @@ def test_it_is_refused_where_there_is_none(colour, tmp_path):
 
 
 def networks_with_a_teacher():
-    """{bytes of a network: its stage} of every method of which a network has a frozen teacher beside the student, but hint-dynamic
-    KD, which asks it for too much to keep."""
+    """A stage for each network, of every method, that has a frozen teacher beside the student, but hint-dynamic KD's, which asks it
+    for too much to keep."""
     experiment, found = experiments.experiment("cifar10-r8w4-r8w4", ("batch=8",)), {}
     for method, parts in METHODS.items():
         for part in parts:
@@ -244,14 +244,14 @@ def networks_with_a_teacher():
             network = stage.network("data", 200)
             if any(layer.name.startswith(resnet.TEACHER) for layer in network.layer):
                 found[network.SerializeToString(deterministic=True)] = stage
-    return found
+    return found.values()
 
 
 def test_the_losses_of_each_network_are_the_same_with_kept_answers(colour, tmp_path):
     from hkd.engines.torch.net import TEST, TRAIN, Net
     from hkd.engines.torch.steps import Single
 
-    stages = networks_with_a_teacher().values()
+    stages = networks_with_a_teacher()
     assert {stage.kind for stage in stages} >= {"hint", "kd", "fsp"}
     for stage, phase in itertools.product(stages, (TRAIN, TEST)):
         first, again, plain = (Net(stage.network(colour, 200), phase, 1) for _ in range(3))

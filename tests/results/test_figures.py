@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from hkd.results import figures, targets
+from hkd.results import canvas, figures, targets
 from hkd.results.lines import of_target
 from hkd.stages import records
 
@@ -15,7 +15,7 @@ def test_the_bars_are_the_means_of_the_nets(runs):
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == pytest.approx([statistics.mean(line.values()) for line in found])
     assert {"90.79", "88.09"} <= {text.get_text() for text in figure.axes[0].texts}
-    figures.rendered(figure, "png")
+    canvas.rendered(figure, "png")
 
 
 def test_figure_9_divides_both_methods_by_one_number_a_hint(runs):
@@ -30,7 +30,7 @@ def test_figure_9_divides_both_methods_by_one_number_a_hint(runs):
         x, y = drawn[f"hint {i}, layer-wise"][0]
         assert y == pytest.approx(log[0]["loss"] / concurrent[f"hint{i}"]) and x == start + log[0]["iteration"]
         start += log[-1]["iteration"]
-    figures.rendered(figure, "svg")
+    canvas.rendered(figure, "svg")
 
 
 def test_figure_4_is_the_mean_of_the_nets(runs):
@@ -39,4 +39,4 @@ def test_figure_4_is_the_mean_of_the_nets(runs):
     folder = runs.folder / "cifar10/scale3e-05-seed1"
     losses = [records.read_log(folder / f"r14-r8-hint-kd-net{n}+batch=16")[-1]["test_loss"] for n in (1, 2, 3)]
     assert line.get_ydata()[-1] == pytest.approx(statistics.mean(losses))
-    figures.rendered(figure, "png")
+    canvas.rendered(figure, "png")

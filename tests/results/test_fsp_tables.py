@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from conftest import RUN, command, snakemake
 from hkd.paper import experiments
-from hkd.results import claims, figures, lines, targets
+from hkd.results import canvas, claims, figures, lines, targets
 from hkd.results.runs import Runs
 from hkd.results.views import View
 from hkd.stages import answers
@@ -106,7 +106,7 @@ class TestTables:
         assert len(alone) and last[-1].tolist() == [1, pytest.approx(np.mean(values))]
         np.testing.assert_array_equal(counted, last + np.array([1, 0]))
         assert "FSP, then 64,000 iterations (not run)" in drawn
-        figures.rendered(figure, "svg")
+        canvas.rendered(figure, "svg")
 
     def test_its_claims_and_the_report(self, fast_runs, tmp_path):
         runs = Runs(fast_runs)

@@ -113,9 +113,9 @@ def test_on_a_phone_nothing_sticks_out(browser, page):
 
 
 def test_without_colours_curves_and_bars_are_told_apart():
-    from hkd.results import figures
+    from hkd.results import canvas
 
-    assert len(set(map(str, figures.STYLES))) >= len(TITLES) <= len(set(figures.HATCHES))
+    assert len(set(map(str, canvas.STYLES))) >= len(TITLES) <= len(set(canvas.HATCHES))
 
 
 def test_an_empty_folder_of_runs_makes_a_page_of_dashes(tmp_path):

@@ -1,25 +1,14 @@
 """The paper's figures, in its form: what was measured, and the paper's numbers where they are known."""
 
 import functools
-import io
 import statistics
 
 from hkd.paper import stated
 from hkd.results import lines
+from hkd.results.canvas import HATCHES, STYLES, empty, rendered
 from hkd.results.condition import notes
 from hkd.results.rows import PROPOSED
-from hkd.results.sheet import mean_sd
 
-STYLES = (
-    "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 5, 1, 5)), (0, (1, 1)), (0, (12, 2)),
-    (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (8, 2, 1, 2, 1, 2)), (0, (4, 4)), (0, (1, 6)), (0, (12, 6)),
-    (0, (6, 6)), (0, (2, 5)), (0, (6, 2, 2, 2, 2, 2)), (0, (10, 4, 1, 4)), (0, (3, 1)), (0, (12, 2, 2, 2)),
-    (0, (1, 1, 4, 1)), (0, (9, 1, 3, 1)), (0, (10, 1, 1, 1, 1, 1, 1, 1)),
-)  # fmt: skip
-HATCHES = (
-    "", "//", "..", "xx", "\\\\", "++", "oo", "--", "**", "||", "OO", "////", "....", "xxxx", "||||", "----",
-    "++++", "oooo", "////..", "\\\\\\\\", "xx..", "//..", "oo--", "++||", "OOOO",
-)  # fmt: skip
 PAPER = {"color": "black", "linewidth": 2}
 
 
@@ -41,21 +30,10 @@ def _has_hint_losses(target, view):
     return any(view.runs.of(stage) for row in target.rows for stage in row.hint_stages())
 
 
-def _empty(width, height):
-    """A figure of so many inches without content, and its axes."""
-    # Here, since it takes a second, and most commands draw nothing.
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    matplotlib.rcParams["svg.hashsalt"] = "hkd-caffe"  # the same records make the same bytes
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
 def draw(target, runs):
     """The matplotlib figure of a target (rows.Target) that is a figure, from `runs` (runs.Runs)."""
     forms = {"bars": _bars, "curves": _curves, "hint losses": _hint_losses, "weights": _weights, "fast": _fast}
-    figure, axes = _empty(7.5, 4.8)
+    figure, axes = empty(7.5, 4.8)
     made_with = forms[target.form](axes, target, runs)
     title = f"{target.label}. {target.title}"
     axes.set_title(title + (f"\n{', '.join(made_with)}" if made_with else ""), fontsize=11)
@@ -66,14 +44,6 @@ def draw(target, runs):
 def picture(target, runs, kind):
     """`draw` as the bytes of a `kind` file."""
     return rendered(draw(target, runs), kind)
-
-
-def rendered(figure, kind):
-    """The figure as the bytes of a `kind` (png or svg) file, without date or version."""
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-    return stream.getvalue()
 
 
 def _notes(found):
@@ -273,31 +243,3 @@ def _weights(axes, target, runs):
     else:
         axes.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center")
     return _notes(found)
-
-
-def accuracy_curves(title, found, wide=False):
-    """Test accuracy over the iterations of the last stage, a curve a net, of Lines (lines.Line).
-
-    Lines differ in style as well as in colour, and are named with what they ended at.
-    """
-    figure, axes = _empty(*((11, 6) if wide else (7.5, 4.5)))
-    for number, line in enumerate(found):
-        for run in line.done:
-            tests = [entry for entry in run.log if "Pc" in entry]
-            label = f"{line.short_heading}: {mean_sd(line.values())} %" if run is line.done[0] else None
-            axes.plot(
-                [entry["iteration"] for entry in tests],
-                [entry["Pc"] for entry in tests],
-                linestyle=STYLES[number],
-                marker="o",
-                markersize=3,
-                color=f"C{number}",
-                label=label,
-            )
-    axes.set_xlabel("iteration of the last stage")
-    axes.set_ylabel("test accuracy Pc (%)")
-    axes.set_title(title, fontsize=11)
-    axes.grid(alpha=0.3)
-    if axes.has_data():
-        axes.legend(fontsize=9, loc="lower right")
-    return figure

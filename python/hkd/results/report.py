@@ -10,7 +10,17 @@ from markupsafe import Markup
 
 from hkd.paper.methods import METHODS
 from hkd.paper.settings import number_text
-from hkd.results import claims, experiment_table, figures, lines, network_drawing, tables, targets
+from hkd.results import (
+    canvas,
+    claims,
+    experiment_table,
+    figures,
+    learning_curves,
+    lines,
+    network_drawing,
+    tables,
+    targets,
+)
 from hkd.results.condition import notes
 from hkd.results.runs import Run
 from hkd.results.sheet import html, mean_sd
@@ -95,7 +105,7 @@ def _curve(experiment, view, found, name):
     ends = [
         (line.short_heading, mean_sd(line.values()), mean_sd(line.values("best")), len(line.done)) for line in found
     ]
-    image = _image(figures.rendered(figures.accuracy_curves(title, found, wide=True), "svg"))
+    image = _image(canvas.rendered(learning_curves.accuracy_curves(title, found, wide=True), "svg"))
     return {"name": name, "title": title, "image": image, "ends": ends}
 
 
