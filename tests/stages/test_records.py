@@ -143,5 +143,5 @@ def test_what_is_deep_in_a_place_that_nobody_reads_is_one_line(runs, one):
 def test_the_command_says_it_in_one_line(runs, one, tmp_path):
     records.write_record(one, changed(records.read_record(one), ("Pc", "last"), 150))
     done = command("python/make_tables.py", "table4", "--runs", runs, "--out", tmp_path / "out")
-    one_line(done, one / "record.json", "Pc.last: 150 is greater than the maximum of 100")
+    one_line(done, one / "record.json", "Pc.last: 150 must be smaller than or equal to 100")
     assert not (tmp_path / "out").exists()

@@ -282,7 +282,7 @@ def _newer_numpy():
 
 def _missing_package():
     """The line for a Python that has not even what goes without pycaffe, else ''."""
-    for name in ("numpy", "google", "lmdb", "six", "jsonschema", "filelock"):
+    for name in ("numpy", "google", "lmdb", "six", "fastjsonschema", "filelock"):
         if importlib.util.find_spec(name) is None:
             return (
                 f"this Python ({sys.executable}) has no pycaffe, and no {name}, which is needed without it too: run `make setup` in {ROOT}, "

@@ -56,17 +56,19 @@ SIZES = (8, 256)
 """Height and width of an image of the user's own, which two stacks halve: a multiple of 4."""
 MOST_CLASSES = 4096
 
-FACTS = shapes.record(
-    {
-        "name": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\Z", "maxLength": own_datasets.LONGEST_NAME},
-        "classes": {"type": "integer", "minimum": 2, "maximum": MOST_CLASSES},
-        "channels": {"enum": [1, 3]},
-        "size": {"type": "integer", "minimum": SIZES[0], "maximum": SIZES[1], "multipleOf": 4},
-        "train_images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1},
-        "test_images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1},
-        "pad": {"type": "integer", "minimum": 0, "maximum": SIZES[1]},
-    },
-    closed=True,
+FACTS = shapes.Shape(
+    shapes.record(
+        {
+            "name": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]*\Z", "maxLength": own_datasets.LONGEST_NAME},
+            "classes": {"type": "integer", "minimum": 2, "maximum": MOST_CLASSES},
+            "channels": {"enum": [1, 3]},
+            "size": {"type": "integer", "minimum": SIZES[0], "maximum": SIZES[1], "multipleOf": 4},
+            "train_images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1},
+            "test_images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1},
+            "pad": {"type": "integer", "minimum": 0, "maximum": SIZES[1]},
+        },
+        closed=True,
+    )
 )
 """What a record, a job or a manifest says of a data set of the user's own."""
 
@@ -108,7 +110,7 @@ def said(*names):
 
 def said_of(facts):
     """FACTS of a Dataset."""
-    return {key: value for key, value in asdict(facts).items() if key in FACTS["properties"]}
+    return {key: value for key, value in asdict(facts).items() if key in FACTS.keys}
 
 
 def own_facts(folder, written):
@@ -123,7 +125,7 @@ def own_facts(folder, written):
             "test_images": written["test"]["images"],
             "pad": written["pad"],
         }
-        return shapes.checked({key: value if key == "name" else int(value) for key, value in facts.items()}, FACTS)
+        return FACTS.checked({key: value if key == "name" else int(value) for key, value in facts.items()})
     except (KeyError, ValueError) as error:
         raise UserError(
             f"{shown(folder / MANIFEST)}: not a manifest of images of your own ({error}): {rebuild(folder)}"
@@ -152,24 +154,26 @@ MANIFEST = "manifest.json"
 
 LARGEST_MANIFEST = 1 << 20  # bytes
 _SPLIT = shapes.record({"images": {"type": "integer", "minimum": 1, "maximum": 10**8 - 1}}, {"size": shapes.COUNT})
-MANIFEST_SHAPE = shapes.record(
-    {
-        "dataset": {"type": "string"},
-        "train": _SPLIT,
-        "test": _SPLIT,
-        "pad": {"type": "integer", "minimum": 0, "maximum": 1000},
-        "seed": {"type": "integer", "minimum": 0},
-        "official": {"type": "boolean"},
-        "source": {"type": "string"},
-        "pixels_sha256": shapes.SHA256,
-        "bytes": {"type": "object", "additionalProperties": shapes.COUNT},
-    },
-    {
-        "mean": shapes.record({"given": {"type": "string", "minLength": 1}, "sha256": shapes.SHA256}),
-        # Of a data set of the user's own.
-        "class_names": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": MOST_CLASSES},
-        "channels": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3},
-    },
+MANIFEST_SHAPE = shapes.Shape(
+    shapes.record(
+        {
+            "dataset": {"type": "string"},
+            "train": _SPLIT,
+            "test": _SPLIT,
+            "pad": {"type": "integer", "minimum": 0, "maximum": 1000},
+            "seed": {"type": "integer", "minimum": 0},
+            "official": {"type": "boolean"},
+            "source": {"type": "string"},
+            "pixels_sha256": shapes.SHA256,
+            "bytes": {"type": "object", "additionalProperties": shapes.COUNT},
+        },
+        {
+            "mean": shapes.record({"given": {"type": "string", "minLength": 1}, "sha256": shapes.SHA256}),
+            # Of a data set of the user's own.
+            "class_names": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": MOST_CLASSES},
+            "channels": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3},
+        },
+    )
 )
 
 
@@ -228,7 +232,7 @@ def read_written(folder):
     try:
         if not path.is_file() or path.stat().st_size > LARGEST_MANIFEST:
             raise ValueError("no file, or too large a one")
-        return shapes.parse(path.read_bytes(), MANIFEST_SHAPE)
+        return MANIFEST_SHAPE.parse(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{shown(path)}: not a manifest of make_lmdb.py ({error}): {rebuild(folder)}") from None
 

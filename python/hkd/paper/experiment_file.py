@@ -37,17 +37,19 @@ _TEXT = {"type": "string"}
 _VALUE = {"type": ["string", "number", "boolean", "array"], "items": {"type": ["string", "number"]}}
 _SETTING = "a number, a text, true or false, or a list of numbers or texts"
 _OF_A_KIND = {"type": "object", "additionalProperties": _VALUE}
-SHAPE = shapes.record(
-    {"name": _TEXT, "dataset": _TEXT, "teacher": _TEXT, "student": _TEXT},
-    {
-        "teacher_dataset": _TEXT,
-        "methods": {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True},
-        "settings": {
-            "type": "object",
-            "additionalProperties": {"anyOf": [_VALUE, _OF_A_KIND], "description": _SETTING},
+SHAPE = shapes.Shape(
+    shapes.record(
+        {"name": _TEXT, "dataset": _TEXT, "teacher": _TEXT, "student": _TEXT},
+        {
+            "teacher_dataset": _TEXT,
+            "methods": {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True},
+            "settings": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [_VALUE, _OF_A_KIND], "description": _SETTING},
+            },
         },
-    },
-    closed=True,
+        closed=True,
+    )
 )
 
 
@@ -90,7 +92,7 @@ def read(path):
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a byte order mark
         _check_keys(content)
-        shapes.checked(content, SHAPE)
+        SHAPE.checked(content)
         return replace(_read(content), path=path.absolute())
     except FileNotFoundError:
         raise UserError(f"{shown(path)} is not there: name a TOML file, or an experiment of --list") from None
@@ -106,8 +108,8 @@ def read(path):
 
 def _check_keys(content):
     for key in content:
-        if key not in SHAPE["properties"]:
-            raise did_you_mean(key, list(SHAPE["properties"]), "key")
+        if key not in SHAPE.keys:
+            raise did_you_mean(key, SHAPE.keys, "key")
 
 
 def _read(content):

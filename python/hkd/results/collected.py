@@ -10,7 +10,6 @@ import re
 import shutil
 from pathlib import Path
 
-from hkd.base import shapes
 from hkd.base.cli import UserError
 from hkd.base.files import shown, write_whole
 from hkd.engines import choice
@@ -81,7 +80,7 @@ def _checked(folder):
         raise UserError(f"{where}: {error}") from None
     for number, line in enumerate((folder / records.LOG).read_bytes().splitlines(), 1):
         try:
-            shapes.parse(line, records.LINE)
+            records.LINE.parse(line)
         except ValueError as error:
             raise UserError(f"{shown(folder / records.LOG)}, line {number}: {error}: copy it again") from None
     return record

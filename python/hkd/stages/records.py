@@ -25,8 +25,8 @@ OURS = (*FILES, "init.txt", FINAL, FINAL_STATE, LOG, HISTORY, "record.json", ans
 """What training writes into a stage's folder, beside stage.json."""
 
 _FILES = {"type": "object", "propertyNames": {"enum": list(FILES)}, "additionalProperties": shapes.SHA256}
-_NOTE = shapes.record(
-    {"stage": {"type": "string"}, "digest": shapes.SHA256, "iterations": shapes.COUNT, "files": _FILES}
+_NOTE = shapes.Shape(
+    shapes.record({"stage": {"type": "string"}, "digest": shapes.SHA256, "iterations": shapes.COUNT, "files": _FILES})
 )
 """The shape of stage.json. Of `files` there are none while they are being written."""
 
@@ -70,7 +70,7 @@ _ORIGIN = shapes.record(
     closed=True,
 )
 """Where the weights of a teacher come from that was not trained here (given.teacher.Taken)."""
-SHAPE = shapes.record(
+_RECORD = shapes.record(
     {
         "stage": _STAGE,
         "experiment": _WORD,
@@ -99,20 +99,21 @@ SHAPE = shapes.record(
         "hardware": _TEXT,
         "official_data": {"type": "boolean"},
         "origin": _ORIGIN,
-        "data_sets": {"type": "array", "items": FACTS, "maxItems": 2},
+        "data_sets": {"type": "array", "items": FACTS.schema, "maxItems": 2},
     },
 )
 # A teacher from elsewhere is given, not trained; every other stage is trained.
-SHAPE |= {
+_TRAINED = {
     "if": {"required": ["origin"]},
     "then": {"properties": {"iterations": {"const": 0}}},
     "else": {"properties": {"iterations": {"minimum": 1}}},
 }
+SHAPE = shapes.Shape(_RECORD | _TRAINED)
 """What a record is (training.record writes it): every name in it is a folder's at most, never a path."""
-LINE = {
-    **shapes.record({"iteration": _INT}, {"Pc": _PERCENT, "weights": {"type": "object"}}),
-    "additionalProperties": _NUMBER,
-}
+LINE = shapes.Shape(
+    shapes.record({"iteration": _INT}, {"Pc": _PERCENT, "weights": {"type": "object"}})
+    | {"additionalProperties": _NUMBER}
+)
 """What a line of the log is."""
 
 
@@ -193,7 +194,7 @@ def read_note(folder):
     """The content of stage.json, None where there is none. Raises UserError for a damaged one."""
     path = folder / "stage.json"
     try:
-        return shapes.parse(path.read_bytes(), _NOTE)
+        return _NOTE.parse(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -216,7 +217,7 @@ def read_record(folder):
     """The record of a finished stage, or None. Raises UserError for one that is damaged or edited, or of another shape."""
     path = folder / "record.json"
     try:
-        record = shapes.parse(path.read_bytes(), SHAPE)
+        record = SHAPE.parse(path.read_bytes())
         if record.pop("sha256", None) != _self_digest(record):
             raise ValueError("its checksum is of another content")
     except FileNotFoundError:
@@ -254,7 +255,7 @@ def read_log(folder):
     if path.exists():
         for line in path.read_bytes().splitlines():
             try:
-                lines.append(shapes.parse(line, LINE))
+                lines.append(LINE.parse(line))
             except ValueError:
                 break
     return lines

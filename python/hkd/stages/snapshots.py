@@ -22,20 +22,22 @@ WEIGHTS, STATE, NOTE = "weights.caffemodel", "solver.solverstate", "snapshot.jso
 KEPT = 2  # the newest, and the one before in case the newest is torn
 
 _NUMBER = {"type": "number"}
-_NOTE = shapes.record(
-    {
-        "digest": shapes.SHA256,
-        "iteration": shapes.COUNT,
-        "sums": {"type": "object", "additionalProperties": _NUMBER},
-        "count": shapes.COUNT,
-        "seconds": _NUMBER,
-        "sessions": shapes.COUNT,
-        "sha256": shapes.record({WEIGHTS: shapes.SHA256, STATE: shapes.SHA256}),
-    },
-    {
-        "engines": {"type": "array", "items": {"type": "string"}},
-        "answered": {"type": "array", "items": shapes.COUNT, "minItems": 2, "maxItems": 2},
-    },
+_NOTE = shapes.Shape(
+    shapes.record(
+        {
+            "digest": shapes.SHA256,
+            "iteration": shapes.COUNT,
+            "sums": {"type": "object", "additionalProperties": _NUMBER},
+            "count": shapes.COUNT,
+            "seconds": _NUMBER,
+            "sessions": shapes.COUNT,
+            "sha256": shapes.record({WEIGHTS: shapes.SHA256, STATE: shapes.SHA256}),
+        },
+        {
+            "engines": {"type": "array", "items": {"type": "string"}},
+            "answered": {"type": "array", "items": shapes.COUNT, "minItems": 2, "maxItems": 2},
+        },
+    )
 )
 """The shape of snapshot.json: what the training loop goes on from, and the checksums of the files beside it."""
 
@@ -98,7 +100,7 @@ class Snapshots:
 
     def _read(self, folder, files):
         try:
-            note = shapes.parse((folder / NOTE).read_bytes(), _NOTE)
+            note = _NOTE.parse((folder / NOTE).read_bytes())
             if note["digest"] != self.digest:
                 return "of other settings or images", None
             if note["iteration"] != _number(folder) or not note["sha256"].keys() >= set(files):
