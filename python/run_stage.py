@@ -129,7 +129,7 @@ def main():
     given = given_weights(options)
     stages = asked_stages(options, given)
     how = asked_way(options, given)
-    if note := experiments.width_note(stages[0].experiment):
+    for note in experiments.notes(stages[0].experiment):
         print(f"note: {note}", file=sys.stderr)
     for text in dict.fromkeys(plan.idle_changes(stages)):
         print(f"note: --set {text} changes nothing of these stages", file=sys.stderr)

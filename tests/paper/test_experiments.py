@@ -89,10 +89,15 @@ class TestNamesOfPairs:
         assert experiments.named(narrow.name) == narrow
 
     def test_a_pair_narrower_than_all_known_ones_is_said(self):
-        said = lambda name: experiments.width_note(experiments.named(name))  # noqa: E731
+        said = lambda name: " ".join(experiments.notes(experiments.named(name)))  # noqa: E731
         assert "cifar100-r32w64-r14w64" in said("cifar100-r32-r14")
         for name in ("cifar100-r26-r8", "cifar100-r32w64-r14w64", "cifar10-r56-r20", "mnist-r14-r8"):
             assert said(name) == ""
+
+    def test_a_student_deeper_than_its_teacher_is_said(self):
+        (note,) = experiments.notes(experiments.named("cifar10-r14-r26"))
+        assert "more layers than its teacher, 26 and 14" in note
+        assert not [name for name in experiments.EXPERIMENTS if experiments.notes(experiments.named(name))]
 
     def test_a_teacher_alone_has_no_student_to_train(self):
         alone = experiments.named("cifar10-r14")

@@ -165,8 +165,15 @@ def named(name):
     raise did_you_mean(name, EXPERIMENTS, "experiment")
 
 
-def width_note(chosen):
-    """A line for the user, where a pair whose name has no width is narrower than all that are known on its data set; else ''."""
+def notes(chosen):
+    """What a user may not have meant of a pair, a line each."""
+    teacher, student = chosen.teacher.depth, chosen.student.depth
+    deeper = f"{chosen.name}: the student has more layers than its teacher, {student} and {teacher}; the papers' never have"
+    return [*([deeper] if student > teacher else []), *filter(None, [_width_note(chosen)])]
+
+
+def _width_note(chosen):
+    """Where a pair whose name has no width is narrower than all that are known on its data set; else ''."""
     known = sorted({e.student.width for e in EXPERIMENTS.values() if e.dataset == chosen.dataset})
     networks, usual = (chosen.teacher, chosen.student), stated.STACK_WIDTHS[0]
     if chosen.name in EXPERIMENTS or any(network.width != usual for network in networks) or not known or usual in known:

@@ -1,5 +1,6 @@
 """A row of a table and what was measured of it: a run for each net, and what follows from these alone."""
 
+import functools
 import statistics
 from dataclasses import dataclass
 
@@ -84,12 +85,13 @@ class Line:
         return ", ".join([self.row.heading, *engine, *(condition.marks() if condition else [])])
 
 
+@functools.cache  # a report asks for each many times
 def of_target(target, runs):
     """The Lines of a target (rows.Target) from `runs` (runs.Runs)."""
-    return [
+    return tuple(
         Line(row, tuple(runs.cell(f"{target.label}, {row.heading}", row.stages(NETS))), target.measure)
         for row in target.rows
-    ]
+    )
 
 
 def sections(views, lines_of):
@@ -114,6 +116,7 @@ def all_iterations(stages):
     return sum(one.iterations for one in needed if one.kind != "teacher" or one in stages)
 
 
+@functools.cache
 def line_of(runs, row):
     """The nets of a row that these runs have."""
     return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(NETS))), "Pc")

@@ -1,5 +1,6 @@
 """Every table and figure as data: the papers' (etri, fsp), all methods on one pair, and the weights of hint-dynamic KD."""
 
+import functools
 from dataclasses import replace
 
 from hkd.base.cli import UserError
@@ -97,6 +98,7 @@ def check_name(file):
         )
 
 
+@functools.cache
 def reported_pc(experiment, method):
     """The mean Pc that the paper reports of a method, in the first table or figure that states it; or None."""
     e = experiments.experiment(experiment)

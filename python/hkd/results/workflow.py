@@ -247,9 +247,8 @@ class Workflow:
     def fingerprint(self, folder):
         """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update."""
         stage = self.stages[folder]
-        files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
-        text = repr(sorted(files.items())) + (repr(stage.beside) if stage.beside else "")
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        whole = b"".join(stage.messages()) + repr(stage.beside).encode()
+        return hashlib.sha256(whole).hexdigest()[:16]
 
     def made_of(self, target):
         """What make_tables.py makes a target of: its name, or the path of its file, quoted for a shell."""

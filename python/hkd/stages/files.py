@@ -55,6 +55,15 @@ def texts(stage, folder, data_folder, test_images):
     )
 
 
+@functools.cache
+def messages(stage):
+    """(network, solver) as serialized messages, wherever the stage lies. Two stages have the same files where these are the same: to
+    compare many by them takes a third of the time that their texts take."""
+    test_images = stage.experiment.facts.test_images
+    pair = network(stage, "DATA", test_images), solver(stage, "STAGE/net.prototxt", "STAGE/caffe", test_images)
+    return tuple(message.SerializeToString(deterministic=True) for message in pair)
+
+
 def digest(stage, manifest, parents):
     """sha256 over all that decides the weights: network, solver, images, and the weights that it starts from.
 

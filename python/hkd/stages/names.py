@@ -69,7 +69,7 @@ def _made_from(stage):
 @functools.cache
 def _own(stage):
     try:
-        files = stage.files("STAGE", "DATA", stage.experiment.facts.test_images)
+        files = stage.messages()
     except UserError as refused:  # a network that cannot be is one too, when it is compared with others
         return str(refused)
     return files, stage.beside, stage.fresh_fc, stage.given

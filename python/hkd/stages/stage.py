@@ -190,6 +190,10 @@ class Stage:
         """{name: text} of net.prototxt and solver.prototxt as they lie in the stage's `folder`."""
         return dict(files.texts(self, str(folder), str(data_folder), test_images))
 
+    def messages(self):
+        """See files.messages."""
+        return files.messages(self)
+
     def digest(self, manifest, parents):
         """See files.digest."""
         return files.digest(self, manifest, parents)

@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
+#ifdef __AVX512BW__
+#include <immintrin.h>
+#endif
 
 using bf16 = uint16_t;
 constexpr int LANES = 16, CHUNK = 256;  // CHUNK rows of 64 channels: 32 KB, what a first-level cache holds
@@ -17,30 +20,49 @@ typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
-// LANES channels of a row from channel `at`; the lanes beyond the last channel are zero and are not written back.
+// bfloat16 is the upper half of a float32. Each way is one instruction where the processor has it, with the same bits.
+static inline Floats widened(Halves h) {
+#ifdef __AVX512BW__
+  const __m512i to_upper = _mm512_set_epi32(0x0f0000, 0x0e0000, 0x0d0000, 0x0c0000, 0x0b0000, 0x0a0000, 0x090000, 0x080000,
+                                            0x070000, 0x060000, 0x050000, 0x040000, 0x030000, 0x020000, 0x010000, 0);
+  return (Floats)_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, to_upper, _mm512_castsi256_si512((__m256i)h));
+#else
+  return (Floats)(__builtin_convertvector(h, Bits) << 16);
+#endif
+}
+
+static inline Halves rounded(Floats v) {  // to the nearest, ties to even
+#ifdef __AVX512BF16__
+  return (Halves)_mm512_cvtneps_pbh((__m512)v);
+#else
+  Bits b = (Bits)v;
+  b += 0x7fff + ((b >> 16) & 1);
+  return __builtin_convertvector(b >> 16, Halves);
+#endif
+}
+
+// LANES channels of a row from channel `at`; the lanes beyond the last channel are zero and are not written back. `full`: there are
+// none beyond, which the compiler has to know.
+template <bool full>
 struct Lanes {
   int count;
   Floats floats(const float* p) const {
     Floats v = {};
-    std::memcpy(&v, p, 4 * count);
+    std::memcpy(&v, p, full ? sizeof v : 4 * count);
     return v;
   }
   Floats load(const bf16* p) const {
     Halves h = {};
-    if (count == LANES) std::memcpy(&h, p, sizeof h);
-    else std::memcpy(&h, p, 2 * count);
-    return (Floats)(__builtin_convertvector(h, Bits) << 16);
+    std::memcpy(&h, p, full ? sizeof h : 2 * count);
+    return widened(h);
   }
-  void store(bf16* p, Floats v) const {  // rounds to the nearest, ties to even
-    Bits b = (Bits)v;
-    b += 0x7fff + ((b >> 16) & 1);
-    const Halves h = __builtin_convertvector(b >> 16, Halves);
-    if (count == LANES) std::memcpy(p, &h, sizeof h);
-    else std::memcpy(p, &h, 2 * count);
+  void store(bf16* p, Floats v) const {
+    const Halves h = rounded(v);
+    std::memcpy(p, &h, full ? sizeof h : 2 * count);
   }
 };
 
-static inline Floats positive(Floats v, Ints mask) { return (Floats)((Ints)v & mask); }
+static inline Floats positive(Floats v, Ints mask) { return mask ? v : Floats{}; }
 static inline Floats zero() { return Floats{}; }
 static inline Floats all(float v) { return zero() + v; }
 
@@ -52,9 +74,8 @@ static void over(int64_t rows, int channels, Work work) {
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = chunk * CHUNK, count = std::min<int64_t>(CHUNK, rows - first);
     for (int at = 0; at < channels; at += LANES) {
-      // Written twice so that the compiler knows a full block from a partial one.
-      if (channels - at >= LANES) work(Lanes{LANES}, at, chunk, first, count);
-      else work(Lanes{channels - at}, at, chunk, first, count);
+      if (channels - at >= LANES) work(Lanes<true>{LANES}, at, chunk, first, count);
+      else work(Lanes<false>{channels - at}, at, chunk, first, count);
     }
   }
 }
@@ -64,7 +85,7 @@ template <class Values>
 static std::vector<double> sums(int64_t rows, int channels, Values values) {
   const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
   std::vector<float> parts(chunks * 2 * channels);
-  over(rows, channels, [&](Lanes lanes, int at, int64_t chunk, int64_t first, int64_t count) {
+  over(rows, channels, [&](auto lanes, int at, int64_t chunk, int64_t first, int64_t count) {
     Floats one[4] = {}, two[4] = {};
     const auto row = values(lanes, at);
     int64_t r = 0;
@@ -94,7 +115,7 @@ void norm_forward(const bf16* x, const bf16* other, bf16* y, int64_t rows, int c
     const uint32_t bits = uint32_t(x[c]) << 16;
     std::memcpy(&origin[c], &bits, 4);
   }
-  const auto found = sums(rows, channels, [&](Lanes lanes, int at) {
+  const auto found = sums(rows, channels, [&](auto lanes, int at) {
     const Floats from = lanes.floats(&origin[at]);
     return [=](int64_t r, Floats& one, Floats& two) {
       const Floats v = lanes.load(x + r * channels + at) - from;
@@ -109,7 +130,7 @@ void norm_forward(const bf16* x, const bf16* other, bf16* y, int64_t rows, int c
     factor[c] = float(weight[c] / std::sqrt(v + eps));
     shift[c] = bias[c] - mean[c] * factor[c];
   }
-  over(rows, channels, [=](Lanes lanes, int at, int64_t, int64_t first, int64_t count) {
+  over(rows, channels, [=](auto lanes, int at, int64_t, int64_t first, int64_t count) {
     const Floats a = lanes.floats(factor + at), b = lanes.floats(shift + at);
     for (int64_t i = first * channels + at, r = 0; r < count; ++r, i += channels) {
       Floats v = lanes.load(x + i) * a + b;
@@ -124,7 +145,7 @@ void norm_forward(const bf16* x, const bf16* other, bf16* y, int64_t rows, int c
 void norm_backward(const bf16* dy, const bf16* x, const bf16* y, bf16* above, bf16* dx, int64_t rows, int channels,
                    const float* weight, float eps, int relu, const float* saved, float* dweight, float* dbias) {
   const float *mean = saved, *variance = saved + channels, *factor = saved + 2 * channels, *shift = saved + 3 * channels;
-  const auto found = sums(rows, channels, [&](Lanes lanes, int at) {
+  const auto found = sums(rows, channels, [&](auto lanes, int at) {
     const Floats m = lanes.floats(mean + at), a = lanes.floats(factor + at), b = lanes.floats(shift + at);
     return [=](int64_t r, Floats& one, Floats& two) {
       const int64_t i = r * channels + at;
@@ -146,7 +167,7 @@ void norm_backward(const bf16* dy, const bf16* x, const bf16* y, bf16* above, bf
     s[c] = float(-factor[c] * found[c] / rows - double(q[c]) * mean[c]);
   }
   const bf16* from = above ? above : dy;
-  over(rows, channels, [&](Lanes lanes, int at, int64_t, int64_t first, int64_t count) {
+  over(rows, channels, [&](auto lanes, int at, int64_t, int64_t first, int64_t count) {
     const Floats a = lanes.floats(factor + at), b = lanes.floats(shift + at);
     const Floats qs = lanes.floats(&q[at]), ss = lanes.floats(&s[at]);
     for (int64_t i = first * channels + at, r = 0; r < count; ++r, i += channels) {
@@ -190,7 +211,7 @@ void halve_backward(const bf16* dy, bf16* dx, int64_t n, int height, int width, 
 double squared_distance(const bf16* one, const bf16* other, int64_t size) {
   // As rows of LANES channels; what is left over is added by itself.
   const int64_t rows = size / LANES;
-  const auto found = sums(rows, LANES, [=](Lanes lanes, int) {
+  const auto found = sums(rows, LANES, [=](auto lanes, int) {
     return [=](int64_t r, Floats& sum, Floats&) {
       const Floats d = lanes.load(one + r * LANES) - lanes.load(other + r * LANES);
       sum += d * d;
@@ -198,7 +219,7 @@ double squared_distance(const bf16* one, const bf16* other, int64_t size) {
   });
   double whole = 0;
   for (int i = 0; i < LANES; ++i) whole += found[i];
-  const Lanes rest{int(size - rows * LANES)};
+  const Lanes<false> rest{int(size - rows * LANES)};
   const Floats d = rest.load(one + rows * LANES) - rest.load(other + rows * LANES);
   for (int i = 0; i < rest.count; ++i) whole += double(d[i]) * d[i];
   return whole;
@@ -206,13 +227,14 @@ double squared_distance(const bf16* one, const bf16* other, int64_t size) {
 
 // out = factor (one - other).
 void scaled_difference(const bf16* one, const bf16* other, float factor, bf16* out, int64_t size) {
-  const int64_t rows = (size + LANES - 1) / LANES;
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t i = r * LANES;
-    const Lanes lanes{int(std::min<int64_t>(LANES, size - i))};
+  // As rows of LANES channels, and what is left over as one of fewer.
+  const int64_t rows = size / LANES;
+  const auto row = [=](auto lanes, int64_t i) {
     lanes.store(out + i, factor * (lanes.load(one + i) - lanes.load(other + i)));
-  }
+  };
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < rows; ++r) row(Lanes<true>{LANES}, r * LANES);
+  row(Lanes<false>{int(size - rows * LANES)}, rows * LANES);
 }
 
 }  // extern "C"
