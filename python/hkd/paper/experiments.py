@@ -168,7 +168,9 @@ def named(name):
 def notes(chosen):
     """What a user may not have meant of a pair, a line each."""
     teacher, student = chosen.teacher.depth, chosen.student.depth
-    deeper = f"{chosen.name}: the student has more layers than its teacher, {student} and {teacher}; the papers' never have"
+    deeper = (
+        f"{chosen.name}: the student has more layers than its teacher, {student} and {teacher}; the papers' never have"
+    )
     return [*([deeper] if student > teacher else []), *filter(None, [_width_note(chosen)])]
 
 
