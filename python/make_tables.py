@@ -229,7 +229,8 @@ def make_measured(options):
         if options.weights:
             weights.keep(options.collect, options.weights)
     kept = collected.kept_in(options.measured, options.engine)
-    texts = renewed(options.pages, kept) if options.pages else {}  # first: drawing takes longer
+    # First: drawing takes longer.
+    texts = page_tables.renewed(options.pages, collected.sheets(kept)) if options.pages else {}
     files = collected.pages(kept)
     collected.write(options.measured, files)
     for page, text in texts.items():
@@ -239,19 +240,6 @@ def make_measured(options):
         write_whole(options.weights / "README.md", weights.page(options.weights, options.measured))
     print(f"{len(files)} files in {shown(options.measured)}: {', '.join(files)}")
     return 0
-
-
-def renewed(pages, kept):
-    """{page: text} of --pages, with their tables renewed."""
-    sheets, found = collected.sheets(kept), {}
-    for page in pages:
-        try:
-            found[page] = page_tables.refreshed(page.read_text(), sheets)
-        except OSError as error:
-            raise UserError(f"--pages {page}: {error.strerror}") from None
-        except UserError as error:
-            raise UserError(f"{shown(page)}: {error}") from None
-    return found
 
 
 def print_comparison(options, asked, runs):

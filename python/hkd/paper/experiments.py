@@ -167,11 +167,17 @@ def named(name):
 
 def notes(chosen):
     """What a user may not have meant of a pair, a line each."""
+    return list(filter(None, (_depth_note(chosen), _width_note(chosen))))
+
+
+def _depth_note(chosen):
+    """Where the student has more layers than its teacher; else ''."""
     teacher, student = chosen.teacher.depth, chosen.student.depth
-    deeper = (
+    if student <= teacher:
+        return ""
+    return (
         f"{chosen.name}: the student has more layers than its teacher, {student} and {teacher}; the papers' never have"
     )
-    return [*([deeper] if student > teacher else []), *filter(None, [_width_note(chosen)])]
 
 
 def _width_note(chosen):

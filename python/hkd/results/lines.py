@@ -116,7 +116,7 @@ def all_iterations(stages):
     return sum(one.iterations for one in needed if one.kind != "teacher" or one in stages)
 
 
-@functools.cache
+@functools.cache  # as of_target
 def line_of(runs, row):
     """The nets of a row that these runs have."""
     return Line(row, tuple(runs.cell(f"{row.heading} of {row.experiment}", row.stages(NETS))), "Pc")

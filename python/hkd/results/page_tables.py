@@ -7,11 +7,26 @@ ends in these words (without words: its only one), without the rows of which not
 import re
 
 from hkd.base.cli import UserError
+from hkd.base.files import shown
 from hkd.results.sheet import table_of_runs
 
 MARKED = re.compile(
     r"^<!-- results/measured/(?P<name>[\w-]+)\.md(?:: (?P<words>[^>]+?))? -->\n(?P<table>(?:\|.*\n)*)", re.MULTILINE
 )
+
+
+def renewed(pages, sheets):
+    """{page: text} of the files `pages` with their tables as `sheets` have them now. Raises UserError, naming the page, for one that
+    cannot be read, and as `refreshed` does."""
+    found = {}
+    for page in pages:
+        try:
+            found[page] = refreshed(page.read_text(), sheets)
+        except OSError as error:
+            raise UserError(f"--pages {page}: {error.strerror}") from None
+        except UserError as error:
+            raise UserError(f"{shown(page)}: {error}") from None
+    return found
 
 
 def refreshed(text, sheets):
