@@ -2,6 +2,7 @@
 
 python python/compare_torch.py --experiment cifar10-r14-r8 --stage kd
 python python/compare_torch.py --experiment cifar10-r14-r8 --stage hint --step 2 --json parity.json
+python python/compare_torch.py --experiment mnist-r32-r8 --stage kd --iterations 2000 --losses course.json
 python python/compare_torch.py --experiment cifar10-r14-r8 --weights runs/.../final.caffemodel --export onnx
 """
 
@@ -11,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from hkd.base.cli import Parser, UserError, default_folder, run, use_project_python
+from hkd.base.cli import Parser, UserError, default_folder, require_writable, run, use_project_python
 
 if __name__ == "__main__":
     use_project_python()
@@ -22,7 +23,7 @@ from hkd.engines import choice
 from hkd.engines import torch as torch_engine
 from hkd.paper import contents, datasets, experiment_file, experiments, methods
 from hkd.paper.settings import setting_text
-from hkd.stages import records
+from hkd.stages import courses, records
 from hkd.stages.stage import planned
 from hkd.training import hint_dynamic
 
@@ -49,6 +50,12 @@ def parser():
         help="of --export; default export in $HKD_RESULTS, else in results",
     )
     p.add_argument("--json", type=Path, help="write every difference to this file")
+    p.add_argument(
+        "--losses",
+        type=Path,
+        metavar="FILE",
+        help="instead: train --iterations in both at the stage's own rates, and write the losses of each, as JSON",
+    )
     return p
 
 
@@ -57,6 +64,10 @@ def main():
     torch_engine.require()
     if options.iterations < 1:
         raise UserError(f"--iterations {options.iterations}: expected 1 or more")
+    if options.losses and (options.json or options.export):
+        raise UserError(
+            f"--losses {options.losses}: goes with neither --json nor --export: make them by another command"
+        )
     if options.export:
         take_from_record(options)
     datasets.declare_in(options.data)
@@ -78,6 +89,8 @@ def main():
         return export_student(options, stage, folder)
     if not choice.is_here("caffe"):
         raise UserError("comparing needs pycaffe, which is not here: `make setup` builds it (--export needs none)")
+    if options.losses:
+        return write_losses(options, stage, folder, manifest)
     from hkd.engines import parity
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -91,6 +104,20 @@ def main():
         write_whole(options.json, parity.as_json(stage, found))
         print(f"written to {shown(options.json)}")
     return 0 if all(d.passes for d in found) else 1
+
+
+def write_losses(options, stage, folder, manifest):
+    if stage.declared.beside:
+        raise UserError(f"--losses {options.losses}: {stage.name} trains beside its solver: leave --losses out")
+    if options.iterations > stage.iterations:
+        raise UserError(f"--iterations {options.iterations}: {stage.name} has {stage.iterations:,}: name at most these")
+    require_writable(options.losses.absolute().parent)
+    from hkd.engines import side_by_side
+
+    course = side_by_side.train(stage, folder, manifest, options.iterations, options.weights)
+    courses.write(options.losses, course)
+    print(f"weights apart by {course['apart'][-1][1]:.2g} of their length; written to {shown(options.losses)}")
+    return 0
 
 
 def take_from_record(options):

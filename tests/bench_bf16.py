@@ -174,7 +174,7 @@ def iteration(what, name, threads, folder):
     import caffe
     import torch
 
-    from hkd.engines import parity
+    from hkd.engines import same_batches
     from hkd.engines import torch as torch_engine
     from hkd.engines.torch.data import Feed
     from hkd.networks import prototxt, solvers
@@ -201,7 +201,7 @@ def iteration(what, name, threads, folder):
         caffe.set_mode_cpu()
         theirs = caffe.get_solver(str(path))
         theirs.net.forward(end="data")
-        parity.start(theirs, stage, None, theirs.net.blobs["data"].data.copy(), folder / "start.caffemodel")
+        same_batches.start(theirs, stage, None, theirs.net.blobs["data"].data.copy(), folder / "start.caffemodel")
         solver.net.copy_from(str(folder / "start.caffemodel"))
     if what.endswith("kept"):
         solver.keep_answers(folder, "pixels", print)

@@ -169,7 +169,7 @@ def serve(iterate):
 def iteration(engine, stage, folder):
     import caffe
 
-    from hkd.engines import parity
+    from hkd.engines import same_batches
     from hkd.networks import prototxt, solvers
 
     lmdbs = ROOT / "data/cifar10"
@@ -192,7 +192,7 @@ def iteration(engine, stage, folder):
     caffe.set_mode_cpu()
     solver = caffe.get_solver(str(solver_file))
     solver.net.forward(end="data")
-    parity.start(solver, stage, None, solver.net.blobs["data"].data.copy(), start)
+    same_batches.start(solver, stage, None, solver.net.blobs["data"].data.copy(), start)
     if engine.startswith("torch"):
         import torch
 

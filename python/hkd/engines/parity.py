@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import caffe
-import numpy as np
 from caffe.proto import caffe_pb2
 
+from hkd.engines import same_batches
 from hkd.engines.torch import data, get_solver
-from hkd.networks import deploy, losses, prototxt, resnet, solvers
+from hkd.networks import losses
 
 TOLERANCES = {
     "forward": 1e-4, "gradient": 2e-2, "statistics": 1e-4, "test": 1e-4, "steps": 2e-2, "meta": 2e-2, "run": 5e-2,
@@ -49,14 +49,14 @@ def compare(stage, folder, manifest, iterations=20, weights=None, beside=None):
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
-        batches = [_batch(feed, k) for k in range(iterations)]
+        batches = [same_batches.batch(feed, k) for k in range(iterations)]
         begin = scratch / "start.caffemodel"
 
         def both(rate):
-            path = _write(stage, network, feed, manifest, scratch, rate)
+            path = same_batches.write(stage, network, feed, manifest, scratch, rate)
             pair = caffe.get_solver(str(path)), get_solver(path)
             if not begin.exists():
-                start(pair[0], stage, weights, batches[0]["data"], begin)
+                same_batches.start(pair[0], stage, weights, batches[0]["data"], begin)
             for solver in pair:
                 solver.net.copy_from(str(begin))
             return pair
@@ -66,20 +66,13 @@ def compare(stage, folder, manifest, iterations=20, weights=None, beside=None):
         return found + _steps(*both(1.0), batches) + _run(*both(GENTLE), batches, beside)
 
 
-def _batch(feed, k):
-    """{top: values} of the Data layers' batch k. The index is the place in the LMDB: which image has which is no matter here."""
-    images, labels = feed.make(k)
-    index = np.arange(k * feed.batch, (k + 1) * feed.batch) % len(feed.images)
-    return {"data": images, "label": labels, "index": index}
-
-
 def _steps(theirs, ours, batches):
     largest = {}
     for batch in batches:
         theirs.snapshot()
         ours.restore(f"{ours.parameter.snapshot_prefix}_iter_{theirs.iter}.solverstate")
         for solver in (theirs, ours):
-            _put(solver.net, batch)
+            same_batches.put(solver.net, batch)
             solver.step(1)
         for d in _apart("steps", theirs, ours):
             largest[d.layer] = max(d, largest.get(d.layer, d), key=lambda d: d.relative)
@@ -91,77 +84,28 @@ def _run(theirs, ours, batches, beside):
     rate, slopes = ours.parameter.base_lr, []
     for batch in batches:
         for i, solver in enumerate((theirs, ours)):
-            _put(solver.net, batch)
+            same_batches.put(solver.net, batch)
             solver.step(1)
             if sessions:
                 slopes += [sessions[i].meta_gradient(1, rate)[0]] if sessions[i].learns and solver.iter == 1 else []
                 sessions[i].after_iteration(solver.iter, rate)
-    found = [Difference("meta", losses.WEIGHTS, _relative(slopes[1], slopes[0]))] if slopes else []
+    found = [Difference("meta", losses.WEIGHTS, same_batches.relative(slopes[1], slopes[0]))] if slopes else []
     return found + _apart("run", theirs, ours)
 
 
 def _apart(part, theirs, ours):
     own = ours.net.params
     return [
-        Difference(part, name, max(_relative(a.data, b.data) for a, b in zip(own[name], blobs, strict=True)))
+        Difference(
+            part, name, max(same_batches.relative(a.data, b.data) for a, b in zip(own[name], blobs, strict=True))
+        )
         for name, blobs in theirs.net.params.items()
     ]
 
 
-def _write(stage, network, feed, manifest, scratch, rate):
-    """Solver and network files with Input layers for the Data layers, so that both engines get the very same batches."""
-    bare = caffe_pb2.NetParameter(name=network.name)
-    for layer in network.layer:
-        if layer.type == "Data" and not any(rule.phase == caffe_pb2.TEST for rule in layer.include):
-            for top in layer.top:
-                # The index is given in training alone; the images are so in both phases.
-                made = bare.layer.add(
-                    name=top, type="Input", top=[top], include=layer.include if layer.name == "index" else []
-                )
-                made.input_param.shape.add(dim=feed.shape if top == "data" else (feed.batch,))
-    bare.layer.extend(layer for layer in network.layer if layer.type != "Data")
-    (scratch / "net.prototxt").write_text(prototxt.text(bare, []))
-    solver = stage.solver(str(scratch / "net.prototxt"), str(scratch / "snapshot"), manifest.test_images)
-    solver.display = solver.snapshot = 0
-    solver.test_interval = 2**31 - 1
-    solver.base_lr *= rate
-    (scratch / "solver.prototxt").write_text(solvers.text(solver, []))
-    return scratch / "solver.prototxt"
-
-
-def start(solver, stage, weights, images, path):
-    """Weights to start both from: `weights`, or the fillers. A teacher of fillers gets the statistics of `images`: it would
-    divide by nothing."""
-    if weights is not None:
-        solver.net.copy_from(str(weights))
-    elif stage.declared.taught:
-        e = stage.experiment
-        network = deploy.network(e, e.teacher)
-        network.layer[0].input_param.shape[0].dim[:] = images.shape
-        for layer in network.layer:
-            if layer.type == "BatchNorm":
-                layer.batch_norm_param.use_global_stats = False
-        file = path.with_suffix(".prototxt")
-        file.write_text(prototxt.text(network, []))
-        teacher = caffe.Net(str(file), caffe.TEST)
-        teacher.blobs["data"].data[...] = images
-        teacher.forward()
-        for name, blobs in teacher.params.items():
-            if resnet.TEACHER + name in solver.net.params:
-                for mine, made in zip(solver.net.params[resnet.TEACHER + name], blobs, strict=True):
-                    mine.data[...] = made.data
-    solver.net.save(str(path))
-
-
-def _put(net, batch):
-    for name, values in batch.items():
-        if name in net.blobs:
-            net.blobs[name].data[...] = values
-
-
 def _one_batch(theirs, ours, batch):
     for net in (theirs.net, ours.net):
-        _put(net, batch)
+        same_batches.put(net, batch)
     theirs.net.clear_param_diffs()
     theirs.net.forward()
     theirs.net.backward()
@@ -179,7 +123,7 @@ def _one_batch(theirs, ours, batch):
                 [(a.diff, b.diff) for a, b in zip(own, blobs, strict=True) if a.tensor.requires_grad],
                 "gradient",
             )
-        found += [Difference(part, name, max(_relative(a, b) for a, b in pairs))] if pairs else []
+        found += [Difference(part, name, max(same_batches.relative(a, b) for a, b in pairs))] if pairs else []
     return found
 
 
@@ -188,7 +132,7 @@ def _test_phase(theirs, ours, batch):
     nets[0].share_with(theirs.net)
     nets[1].changed()
     for net in nets:
-        _put(net, {name: values for name, values in batch.items() if name != "index"})
+        same_batches.put(net, {name: values for name, values in batch.items() if name != "index"})
         net.forward()
     return _blobs("test", *nets)
 
@@ -197,14 +141,9 @@ def _blobs(part, theirs, ours):
     """Of every blob that both have; Caffe's copies for several readers (InsertSplits) are the same values again."""
     theirs_now, ours_now = theirs.blobs, ours.blobs
     common = [name for name in ours_now if name in theirs_now]
-    return [Difference(part, name, _relative(ours_now[name].data, theirs_now[name].data)) for name in common]
-
-
-def _relative(a, b):
-    """Length of the difference over length of b."""
-    a, b = (np.asarray(x, np.float64).ravel() for x in (a, b))
-    scale = float(np.linalg.norm(b))
-    return float(np.linalg.norm(a - b)) / (scale or 1.0)
+    return [
+        Difference(part, name, same_batches.relative(ours_now[name].data, theirs_now[name].data)) for name in common
+    ]
 
 
 WORDS = {

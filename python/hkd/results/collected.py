@@ -2,8 +2,8 @@
 
 records/ENGINE is a folder of runs as run_stage.py leaves it, without weights: record and log of every stage that was
 finished, and its answers on the test set (0.4 MB) where a table has an ensemble of them. ENGINE is what the record says, and
-torch-after-caffe where the stage before was the other engine's. A page has a table for each length of training, the longest
-first (kept).
+torch-after-caffe where the stage before was the other engine's. records/side-by-side has what compare_torch.py --losses wrote
+(engines_apart). A page has a table for each length of training, the longest first (kept).
 """
 
 import re
@@ -16,6 +16,7 @@ from hkd.engines import choice
 from hkd.paper import datasets, experiments
 from hkd.results import ablations, claims, experiment_table, figures, lines, report, tables
 from hkd.results.checks import check_log, check_place
+from hkd.results.engines_apart import engines_apart, kept_courses, picture
 from hkd.results.kept import AFTER, Kept
 from hkd.results.open_choices import open_choices
 from hkd.results.runs import SET_ASIDE
@@ -31,6 +32,7 @@ ABLATIONS = {
     "softened-term": ablations.softened_term,
     "sl-resnet-fc": ablations.sl_resnet_fc,
     "engines": ablations.engines,
+    "engines-apart": engines_apart,
     "precision": ablations.precision,
     "variation": variation,
     "open-choices": open_choices,
@@ -116,6 +118,8 @@ def pages(kept):
     made |= claimed(views)
     for name, sheet_of in ABLATIONS.items():
         made[f"{name}.md"] = markdown(sheet_of(kept))
+    if kept_courses(kept):
+        made["engines-apart.svg"] = picture(kept)
     made["runs.md"] = markdown(ablations.every_run(kept.folder))
     made["report.html"] = report.page(views)
     return made

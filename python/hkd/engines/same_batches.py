@@ -1,0 +1,73 @@
+"""Both engines on one network: the same weights to start from, and the very same batches."""
+
+import caffe
+import numpy as np
+from caffe.proto import caffe_pb2
+
+from hkd.networks import deploy, prototxt, resnet, solvers
+
+
+def batch(feed, k):
+    """{top: values} of the Data layers' batch k. The index is the place in the LMDB: which image has which is no matter here."""
+    images, labels = feed.make(k)
+    index = np.arange(k * feed.batch, (k + 1) * feed.batch) % len(feed.images)
+    return {"data": images, "label": labels, "index": index}
+
+
+def write(stage, network, feed, manifest, scratch, rate):
+    """Solver and network files with Input layers for the Data layers, so that both engines get the very same batches."""
+    bare = caffe_pb2.NetParameter(name=network.name)
+    for layer in network.layer:
+        if layer.type == "Data" and not any(rule.phase == caffe_pb2.TEST for rule in layer.include):
+            for top in layer.top:
+                # The index is given in training alone; the images are so in both phases.
+                made = bare.layer.add(
+                    name=top, type="Input", top=[top], include=layer.include if layer.name == "index" else []
+                )
+                made.input_param.shape.add(dim=feed.shape if top == "data" else (feed.batch,))
+    bare.layer.extend(layer for layer in network.layer if layer.type != "Data")
+    (scratch / "net.prototxt").write_text(prototxt.text(bare, []))
+    solver = stage.solver(str(scratch / "net.prototxt"), str(scratch / "snapshot"), manifest.test_images)
+    solver.display = solver.snapshot = 0
+    solver.test_interval = 2**31 - 1
+    solver.base_lr *= rate
+    (scratch / "solver.prototxt").write_text(solvers.text(solver, []))
+    return scratch / "solver.prototxt"
+
+
+def start(solver, stage, weights, images, path):
+    """Weights to start both from: `weights`, or the fillers. A teacher of fillers gets the statistics of `images`: it would
+    divide by nothing."""
+    if weights is not None:
+        solver.net.copy_from(str(weights))
+    elif stage.declared.taught:
+        e = stage.experiment
+        network = deploy.network(e, e.teacher)
+        network.layer[0].input_param.shape[0].dim[:] = images.shape
+        for layer in network.layer:
+            if layer.type == "BatchNorm":
+                layer.batch_norm_param.use_global_stats = False
+        file = path.with_suffix(".prototxt")
+        file.write_text(prototxt.text(network, []))
+        teacher = caffe.Net(str(file), caffe.TEST)
+        teacher.blobs["data"].data[...] = images
+        teacher.forward()
+        for name, blobs in teacher.params.items():
+            if resnet.TEACHER + name in solver.net.params:
+                for mine, made in zip(solver.net.params[resnet.TEACHER + name], blobs, strict=True):
+                    mine.data[...] = made.data
+    solver.net.save(str(path))
+
+
+def put(net, batch):
+    """Gives a net the blobs of a batch that it has."""
+    for name, values in batch.items():
+        if name in net.blobs:
+            net.blobs[name].data[...] = values
+
+
+def relative(a, b):
+    """Length of the difference over length of b."""
+    a, b = (np.asarray(x, np.float64).ravel() for x in (a, b))
+    scale = float(np.linalg.norm(b))
+    return float(np.linalg.norm(a - b)) / (scale or 1.0)
