@@ -40,8 +40,8 @@ def test_what_was_measured_is_signed_as_the_claim(runs):
 
 def test_hint_losses_are_compared_one_by_one(runs):
     folder = runs.folder / "cifar10/scale3e-05-seed1"
-    concurrent = records.read_log(folder / "r26-r8-concurrent-hint+batch=8")[-1]
-    own = records.read_log(folder / "r26-r8-layerwise-hint2+batch=8")[-1]
+    concurrent = records.read_log(folder / "r26-r8-concurrent-hint+batch=4")[-1]
+    own = records.read_log(folder / "r26-r8-layerwise-hint2+batch=4")[-1]
     (v,) = (v for v in claims.check([View(runs)]) if v.claim.pair == 2)
     assert v.measured == pytest.approx(concurrent["test_hint2"] - own["test_loss"]) and v.p is None
 
@@ -89,4 +89,4 @@ def test_the_command(paper_runs):
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
     not_run = 4 + 1 + 6 + 4 + 2 + 14  # table 2, Hint-KD+ of table 3, tables 5 and 6, figures 5 and 10, FSP's
     assert len(rows) == len(claims.CLAIMS) and sum("not run" in row for row in rows) == not_run
-    assert "| 3e-05 | batch=8, not the official images |" in done.stdout and "cannot give p below 0.125" in done.stdout
+    assert "| 3e-05 | batch=4, not the official images |" in done.stdout and "cannot give p below 0.125" in done.stdout

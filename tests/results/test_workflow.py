@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, TINY, copy_of_runs, snakemake
+from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.paper import experiments, methods
 from hkd.results import targets, workflow
@@ -38,14 +39,14 @@ class TestTheRuns:
         names = {path.name for path in (paper_runs[0] / "out").iterdir()}
         assert names == {
             *(f"table{n}.{kind}" for n in (1, 4) for kind in ("md", "csv")),
-            *(f"figure{n}.{kind}" for n in (7, 8, 9) for kind in ("svg", "png")),
+            *(f"figure{n}.{kind}" for n in (7, 9) for kind in ("svg", "png")),
         }
 
     def test_each_stage_ran_once_however_many_tables_need_it(self, paper_runs):
         folder, printed = paper_runs
-        s = workflow.settings({"scale": 0.00003, "set": "batch=8"})
+        s = workflow.settings({"scale": 0.00003, "set": "batch=4"})
         jobs = workflow.Workflow(s)
-        needed = {"table1", "table4", "figure7", "figure8", "figure9"}
+        needed = {"table1", "table4", "figure7", "figure9"}
         plan = {jobs.folder(x) for name in needed for last in jobs.targets[name] for x in workflow.lineage(last)}
         records = list((folder / "runs").glob("*/*/*/record.json"))
         assert {"/".join(path.parts[-4:-1]) for path in records} == plan
@@ -108,15 +109,15 @@ def test_killed_in_the_middle_and_started_again(paper_runs, lmdbs, tmp_path):
 
 def test_a_stage_that_fails_takes_down_only_what_needs_it(paper_runs, lmdbs, tmp_path):
     runs = copy_of_runs(paper_runs[0] / "runs/cifar10", tmp_path / "runs/cifar10").parent
-    for pattern in ("r26-r8-layerwise-kd-net1*", "r26-r8-concurrent-kd-net1*"):
+    for pattern in ("r14-r8-layerwise-kd-net1*", "r14-r8-hint-kd-net1*"):
         folder = next(runs.glob(f"*/*/{pattern}"))
         (folder / ".finished").unlink()
-    damaged = next(runs.glob("*/*/r26-r8-layerwise-kd-net1*")) / "net.prototxt"
+    damaged = next(runs.glob("*/*/r14-r8-layerwise-kd-net1*")) / "net.prototxt"
     damaged.write_text(damaged.read_text() + "# edited\n")
-    done = snakemake("figure8", config=(*TINY, f"data={lmdbs}", f"runs={runs}", f"out={tmp_path}"))
+    done = snakemake("figure7", config=(*TINY, f"data={lmdbs}", f"runs={runs}", f"out={tmp_path}"))
     assert done.returncode and "net.prototxt was edited by hand or damaged" in said(done)
-    assert next(runs.glob("*/*/r26-r8-concurrent-kd-net1*/.finished"))
-    assert not (tmp_path / "figure8.svg").exists()
+    assert next(runs.glob("*/*/r14-r8-hint-kd-net1*/.finished"))
+    assert not (tmp_path / "figure7.svg").exists()
 
 
 def jobs_of(names):
@@ -164,30 +165,39 @@ def test_experiments_and_nets_choose_what_is_run():
     assert "table1" not in said(done) and "cifar10/scale0.01-seed1" in said(done)
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ("scael=1", ["unknown config key 'scael'", "did you mean scale?"]),
-        ("scale=2", ["config scale=2", "more than 0 and at most 1"]),
-        ("scale=much", ["config scale=much"]),
-        ("nets=4", ["config nets=4: expected 1 to 3"]),
-        ("seed=-1", ["config seed=-1"]),
-        ("engine=torchh", ["config engine=torchh", "known are caffe"]),
-        ("experiments=cifar10-r26-r13", ["depth 13: a CIFAR ResNet has 6n+2 layers"]),
-        ("experiments=cifar10-r26-s14", ["unknown experiment 'cifar10-r26-s14'", "did you mean"]),
-        ("set=lambda=3", ["unknown setting 'lambda'", "did you mean lambda_kd?"]),
-        ("runs=", ["config runs=''", "a folder's name"]),
-        ("out=a{b", ["config out='a{b'", "without { and }"]),
-        ("data=/x/{dataset}", ["config data='/x/{dataset}'"]),
-        ("runs=-rf", ["config runs='-rf'"]),
-        ("runs=[a, b]", ["config runs="]),
-    ],
-)
-def test_a_wrong_configuration_is_one_line(config, words):
+WRONG = {
+    "scael=1": ["unknown config key 'scael'", "did you mean scale?"],
+    "scale=2": ["config scale=2", "more than 0 and at most 1"],
+    "scale=much": ["config scale=much"],
+    "nets=4": ["config nets=4: expected 1 to 3"],
+    "seed=-1": ["config seed=-1"],
+    "engine=torchh": ["config engine=torchh", "known are caffe"],
+    "experiments=cifar10-r26-r13": ["depth 13: a CIFAR ResNet has 6n+2 layers"],
+    "experiments=cifar10-r26-s14": ["unknown experiment 'cifar10-r26-s14'", "did you mean"],
+    "set=lambda=3": ["unknown setting 'lambda'", "did you mean lambda_kd?"],
+    "runs=": ["config runs=''", "a folder's name"],
+    "out=a{b": ["config out='a{b'", "without { and }"],
+    "data=/x/{dataset}": ["config data='/x/{dataset}'"],
+    "runs=-rf": ["config runs='-rf'"],
+    "runs=[a, b]": ["config runs="],
+}
+
+
+@pytest.mark.parametrize("config", WRONG)
+def test_a_wrong_configuration_is_refused(config):
+    from snakemake.cli import parse_config  # not above: a second, in every worker
+
+    with pytest.raises(UserError) as refused:
+        workflow.Workflow(workflow.settings(parse_config([config]))).check()
+    assert all(word in str(refused.value) for word in WRONG[config])
+
+
+@pytest.mark.parametrize("config", ["scael=1", "experiments=cifar10-r26-s14", "out=a{b", "runs=[a, b]"])
+def test_by_snakemake_it_is_one_line(config):
     done = snakemake("-n", "tables", config=[config])
     errors = [line for line in said(done).splitlines() if "rror" in line]
     assert done.returncode == 2 and len(errors) == 1 and errors[0].startswith("error: ")
-    assert all(word in errors[0] for word in words), errors
+    assert all(word in errors[0] for word in WRONG[config]), errors
 
 
 def test_folders_of_any_name_reach_the_shell_as_they_are(lmdbs, tmp_path):

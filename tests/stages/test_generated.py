@@ -56,7 +56,7 @@ def test_a_stock_caffe_trains_the_committed_files(path, colour_indexed, fashion,
     data = by_shape[facts.channels, facts.size]
     net, solver = tmp_path / "net.prototxt", solvers.parse((ROOT / path).read_text())
     written = (ROOT / solver.net).read_text()
-    net.write_text(re.sub(r"batch_size: \d+", "batch_size: 4", written).replace(f"data/{dataset}", str(data)))
+    net.write_text(re.sub(r"batch_size: \d+", "batch_size: 2", written).replace(f"data/{dataset}", str(data)))
     solver.net, solver.snapshot_prefix, solver.max_iter, solver.test_iter[0] = str(net), str(tmp_path / "x"), 2, 2
     (tmp_path / "solver.prototxt").write_text(solvers.text(solver, []))
     (tmp_path / "init.caffemodel").write_bytes(caffe_pb2.NetParameter(name="nothing to copy").SerializeToString())

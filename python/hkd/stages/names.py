@@ -1,6 +1,7 @@
 """What a stage is called: in folders, in prototxt/ and solvers/; and which changed settings stand in its name."""
 
 import functools
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,27 +44,32 @@ def group(dataset, scale, seed):
     return Path(dataset) / f"{name}-seed{seed}"
 
 
-@functools.cache
 def changes(stage):
     """{setting: value} of the changed settings that reach it: those without which it, or a stage before it, would be made from
     something else."""
     asked = changed(stage.experiment)
-    if not asked:
-        return {}
-    own = _made_from(stage)
+    # A net and a seed of its own give it other random numbers, and no setting does: what is true of net 1 is true of all.
+    return _reaching(replace(stage, net=min(stage.net, 1), seed=1)) if asked else {}
 
-    def without(keys):
-        return _made_from(replace(stage, experiment=reset(stage.experiment, keys)))
 
-    kept = {key: value for key, value in asked.items() if without([key]) != own}
+@functools.cache
+def _reaching(stage):
+    asked = changed(stage.experiment)
+
+    def idle(keys):
+        return _same(stage, replace(stage, experiment=reset(stage.experiment, keys)))
+
+    kept = {key: value for key, value in asked.items() if not idle([key])}
     # Settings that make a difference only together.
     rest = [key for key in asked if key not in kept]
-    return kept if without(rest) == own else asked
+    return kept if not rest or idle(rest) else asked
 
 
-def _made_from(stage):
-    """What it and the stages before it are made from, but for images."""
-    return [_own(each) for each in lineage(stage)]
+def _same(stage, other):
+    """Whether two stages, and those before them, are made from the same, but for images. The first difference decides: no network is
+    built for what comes after it."""
+    pairs = itertools.zip_longest(lineage(stage), lineage(other))
+    return all(one and another and _own(one) == _own(another) for one, another in pairs)
 
 
 @functools.cache
