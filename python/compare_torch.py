@@ -21,9 +21,10 @@ if __name__ == "__main__":
 from hkd.base.files import sha256, shown, write_whole
 from hkd.engines import choice
 from hkd.engines import torch as torch_engine
+from hkd.networks.resnet import TEACHER
 from hkd.paper import contents, datasets, experiment_file, experiments, methods
 from hkd.paper.settings import setting_text
-from hkd.stages import courses, records
+from hkd.stages import courses, records, surgery
 from hkd.stages.stage import planned
 from hkd.training import hint_dynamic
 
@@ -89,6 +90,12 @@ def main():
         return export_student(options, stage, folder)
     if not choice.is_here("caffe"):
         raise UserError("comparing needs pycaffe, which is not here: `make setup` builds it (--export needs none)")
+    if options.weights:
+        check_weights(options.weights, stage, folder, manifest)
+    for path in filter(None, (options.json, options.losses)):
+        if path.is_dir():
+            raise UserError(f"{shown(path)} is a folder: name a file")
+        require_writable(path.absolute().parent)
     if options.losses:
         return write_losses(options, stage, folder, manifest)
     from hkd.engines import parity
@@ -106,12 +113,24 @@ def main():
     return 0 if all(d.passes for d in found) else 1
 
 
+def check_weights(path, stage, folder, manifest):
+    """Says what of the weights is used. Raises UserError where they do not fit, or have no teacher for a stage that has one."""
+    network = stage.network(folder, manifest.test_images)
+    report = surgery.fitted(path, network, choice.parameter_shapes("caffe", network, stage.experiment.facts))
+    absent = next((name for name in report.fresh if name.startswith(TEACHER)), None)
+    if absent:
+        raise UserError(
+            f"{shown(path)} has no weights for {absent}, and a teacher of random weights has no statistics: name the stage's "
+            f"init.caffemodel, or leave --weights out"
+        )
+    print(f"{shown(path)}: {report.summary()}")
+
+
 def write_losses(options, stage, folder, manifest):
     if stage.declared.beside:
         raise UserError(f"--losses {options.losses}: {stage.name} trains beside its solver: leave --losses out")
     if options.iterations > stage.iterations:
         raise UserError(f"--iterations {options.iterations}: {stage.name} has {stage.iterations:,}: name at most these")
-    require_writable(options.losses.absolute().parent)
     from hkd.engines import side_by_side
 
     course = side_by_side.train(stage, folder, manifest, options.iterations, options.weights)

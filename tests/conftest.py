@@ -290,7 +290,7 @@ def snakemake(*arguments, config=(), cores=2, check=None, env=None, **options):
     return done
 
 
-TINY = ("scale=0.00003", "set=batch=4")
+TINY = ("scale=0.00003", "set=batch=8")
 """1 or 2 iterations a stage: what is tested is that the numbers arrive where they belong."""
 
 

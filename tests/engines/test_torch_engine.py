@@ -13,7 +13,7 @@ import pytest
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from conftest import RUN, command, one_line
+from conftest import ROOT, RUN, command, one_line
 from drivers import begin, finish, wait_for_a_snapshot
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
@@ -59,6 +59,31 @@ def test_every_kind_of_network_gives_caffes_numbers(name, method, kind, step, ch
     learned = {d.layer for d in found if d.part == "gradient"}
     assert learned and not any(layer.startswith("teacher/") for layer in learned)
     assert all(d.relative == 0 for d in found if d.part == "steps" and d.layer.startswith("teacher/"))
+
+
+def test_the_papers_deepest_network_agrees_to_six_digits(fashion):
+    """32 layers, a whole batch of black grounds: BatchNorm's statistics, of a sum of 50,176 values, decide."""
+    from hkd.engines import parity
+
+    stage = planned(experiments.experiment("fashion-mnist-r32-r8"), "", "teacher")
+    found = parity.compare(stage, fashion, datasets.read_manifest(fashion, stage.experiment.facts), iterations=1)
+    largest = {part: max(d.relative for d in found if d.part == part) for part in ("forward", "statistics", "test")}
+    assert max(largest.values()) < 1e-5, largest
+    assert all(d.passes for d in found)
+
+
+@pytest.mark.parametrize(
+    ("stage", "weights", "said"),
+    [
+        ("kd", "mnist/r32-teacher", "layer conv1 is 16x1x3x3, r14-r8 KD needs 16x3x3x3"),
+        ("teacher", "../../README.md", "is no caffemodel"),
+        ("teacher", "../measured", "is missing"),
+    ],
+)
+def test_weights_that_do_not_fit_are_one_line(colour, stage, weights, said):
+    path = ROOT / "results/weights" / (weights if "." in weights else f"{weights}.caffemodel")
+    words = ("--experiment", "cifar10-r14-r8", "--stage", stage, "--data", colour, "--weights", path)
+    one_line(command("python/compare_torch.py", *words), path.name, said)
 
 
 def test_the_command_prints_and_writes_it(colour, tmp_path):

@@ -22,10 +22,10 @@ def test_figure_9_divides_both_methods_by_one_number_a_hint(runs):
     figure = figures.draw(targets.TARGETS["figure9"], runs)
     drawn = {line.get_label(): line.get_xydata() for line in figure.axes[0].get_lines()}
     folder = runs.folder / "cifar10/scale3e-05-seed1"
-    concurrent = records.read_log(folder / "r26-r8-concurrent-hint+batch=4")[0]
+    concurrent = records.read_log(folder / "r26-r8-concurrent-hint+batch=8")[0]
     start = 0
     for i in (1, 2, 3):
-        log = records.read_log(folder / f"r26-r8-layerwise-hint{i}+batch=4")
+        log = records.read_log(folder / f"r26-r8-layerwise-hint{i}+batch=8")
         assert drawn[f"hint {i}, concurrent"][0][1] == 1
         x, y = drawn[f"hint {i}, layer-wise"][0]
         assert y == pytest.approx(log[0]["loss"] / concurrent[f"hint{i}"]) and x == start + log[0]["iteration"]
@@ -37,6 +37,6 @@ def test_figure_4_is_the_mean_of_the_nets(runs):
     figure = figures.draw(targets.TARGETS["figure4"], runs)
     (line,) = (x for x in figure.axes[0].get_lines() if x.get_label() == "Hint-KD: test loss")
     folder = runs.folder / "cifar10/scale3e-05-seed1"
-    losses = [records.read_log(folder / f"r14-r8-hint-kd-net{n}+batch=4")[-1]["test_loss"] for n in (1, 2, 3)]
+    losses = [records.read_log(folder / f"r14-r8-hint-kd-net{n}+batch=8")[-1]["test_loss"] for n in (1, 2, 3)]
     assert line.get_ydata()[-1] == pytest.approx(statistics.mean(losses))
     canvas.rendered(figure, "png")

@@ -33,7 +33,7 @@ def fast_runs(colour, tmp_path_factory):
         "--scale",
         0.00003,
         "--set",
-        "batch=4",
+        "batch=8",
         "--net",
         "all",
     )
@@ -88,11 +88,11 @@ class TestTables:
         """Trained for an experiment whose students have another schedule, it has the settings of one that has not."""
         command("python/make_tables.py", "table1", "--runs", fast_runs, "--out", tmp_path, check=0)
         teacher = next(csv.DictReader((tmp_path / "table1.csv").open()))
-        assert teacher["n"] == "1" and teacher["settings"] == "batch=4"
+        assert teacher["n"] == "1" and teacher["settings"] == "batch=8"
         runs = Runs(fast_runs)
         whole = planned(experiments.experiment("cifar10-r26-r26"), "fsp", "fsp")
         (shared,) = runs.of(whole)
-        assert shared.condition.settings == ("batch=4", "fsp_lr=1e-09")
+        assert shared.condition.settings == ("batch=8", "fsp_lr=1e-09")
 
     def test_the_curve_of_fast_optimisation(self, fast_runs):
         runs = Runs(fast_runs)

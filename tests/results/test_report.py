@@ -80,7 +80,7 @@ def test_a_stage_shows_its_network_settings_digests_and_seeds(browser, page):
     assert picture.is_displayed() and int(picture.get_property("naturalHeight")) > 500
     text = details.text
     for words in (
-        "r26-r14-kd-net3+batch=4",
+        "r26-r14-kd-net3+batch=8",
         "sha256 of final.caffemodel",
         "random_seed",
         "lambda_kd",

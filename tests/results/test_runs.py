@@ -16,7 +16,7 @@ def make(runs, tmp_path, *more):
 
 def test_two_scales_in_one_cell(damaged, lmdbs, tmp_path):
     """A real second run at another scale: both are named, and one can be chosen."""
-    words = ["--experiment", "mnist-r32-r8", "--stage", "baseline", "--net", "1", "--set", "batch=4"]
+    words = ["--experiment", "mnist-r32-r8", "--stage", "baseline", "--net", "1", "--set", "batch=8"]
     where = ["--data", lmdbs / "mnist", "--runs", damaged]
     command(RUN, *words, *where, "--scale", "0.0001", check=0)
     done = make(damaged, tmp_path, "table4")
@@ -31,15 +31,15 @@ def test_two_scales_in_one_cell(damaged, lmdbs, tmp_path):
 def test_two_settings_in_one_cell(damaged, lmdbs, tmp_path):
     words = ["--experiment", "mnist-r32-r8", "--stage", "kd", "--method", "kd", "--net", "1", "--scale", "0.00003"]
     where = ["--data", lmdbs / "mnist", "--runs", damaged]
-    command(RUN, *words, "--set", "batch=4", "--set", "lambda_kd=3", *where, check=0)
+    command(RUN, *words, "--set", "batch=8", "--set", "lambda_kd=3", *where, check=0)
     done = make(damaged, tmp_path, "table4")
-    one_line(done, "differ in settings", "lambda_kd=3", "--set", "r32-r8-kd-net1+batch=4 ", "+lambda_kd=3")
-    chosen = ["--set", "batch=4", "--set", "lambda_kd=3"]
+    one_line(done, "differ in settings", "lambda_kd=3", "--set", "r32-r8-kd-net1+batch=8 ", "+lambda_kd=3")
+    chosen = ["--set", "batch=8", "--set", "lambda_kd=3"]
     assert make(damaged, tmp_path, "table4", *chosen).returncode == 0
     text = (tmp_path / "out/table4.md").read_text()
     # What lambda_kd does not reach is the same run; what it reaches and was not run with it is a dash.
-    assert "| KD without hints (scale 3e-05, batch=4, lambda_kd=3, not the official images) |" in text
-    assert "| student alone, 8 layers (scale 3e-05, batch=4, not the official images) |" in text
+    assert "| KD without hints (scale 3e-05, batch=8, lambda_kd=3, not the official images) |" in text
+    assert "| student alone, 8 layers (scale 3e-05, batch=8, not the official images) |" in text
     assert "| Hint-KD | 0.52, 0.54, 0.62 | 0.560 | - | - |" in text
 
 

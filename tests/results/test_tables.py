@@ -35,7 +35,7 @@ def test_the_markdown_says_the_same_and_how_it_was_made(paper_runs):
     rows = list(csv.DictReader((paper_runs[0] / "out/table4.csv").open()))
     lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
     for line, row in zip(lines, rows, strict=True):
-        assert f"{float(row['mean_last']):.3f}" in line and "(scale 3e-05, batch=4, not the official images)" in line
+        assert f"{float(row['mean_last']):.3f}" in line and "(scale 3e-05, batch=8, not the official images)" in line
     assert text.startswith("### Table 4. MNIST, 32 to 8 layers") and "| Pe (%) |" in text
     assert "Engine: caffe (BVLC/caffe@" in text and "Hardware: " in text
 
@@ -57,7 +57,7 @@ def test_images_that_are_not_the_official_ones_are_marked_wherever_a_number_stan
     for path in damaged.glob("mnist/*/*"):
         rewrite(path, official_data=True)
     (line,) = (x for x in of_target(targets.TARGETS["table4"], Runs(damaged)) if x.row.method == "kd")
-    assert line.heading == "KD without hints (scale 3e-05, batch=4)"
+    assert line.heading == "KD without hints (scale 3e-05, batch=8)"
     rewrite(stage(damaged, "r32-teacher*"), official_data=False)  # a student of such a teacher is marked too
     (line,) = (x for x in of_target(targets.TARGETS["table4"], Runs(damaged)) if x.row.method == "kd")
     assert mark in line.heading

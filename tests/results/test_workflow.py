@@ -44,7 +44,7 @@ class TestTheRuns:
 
     def test_each_stage_ran_once_however_many_tables_need_it(self, paper_runs):
         folder, printed = paper_runs
-        s = workflow.settings({"scale": 0.00003, "set": "batch=4"})
+        s = workflow.settings({"scale": 0.00003, "set": "batch=8"})
         jobs = workflow.Workflow(s)
         needed = {"table1", "table4", "figure7", "figure9"}
         plan = {jobs.folder(x) for name in needed for last in jobs.targets[name] for x in workflow.lineage(last)}

@@ -55,7 +55,7 @@ def write(form, experiment, architecture, weights, folder, out):
     safetensors: student.py, student.safetensors and student.json; onnx: student.onnx and student.json.
     Raises UserError where the written files do not give what Caffe gives, or without pycaffe the torch engine: then nothing stays.
     """
-    model = module(experiment, architecture, surgery.read(weights))
+    model = module(experiment, architecture, surgery.read(weights, surgery.GIVEN))
     out.mkdir(parents=True, exist_ok=True)
     written = _safetensors(model, out) if form == "safetensors" else _onnx(model, experiment, out)
     run = _run_module(model, written) if form == "safetensors" else _run_onnx(written[0])

@@ -13,7 +13,7 @@ from hkd.engines.torch import data, get_solver
 from hkd.networks import losses
 
 TOLERANCES = {
-    "forward": 1e-4, "gradient": 2e-2, "statistics": 1e-4, "test": 1e-4, "steps": 2e-2, "meta": 2e-2, "run": 5e-2,
+    "forward": 2e-5, "gradient": 2e-2, "statistics": 2e-5, "test": 2e-5, "steps": 2e-2, "meta": 2e-2, "run": 5e-2,
 }  # fmt: skip
 """Of the length of the difference of two blobs over the length of Caffe's. Both engines compute in float32 and add in different orders; that
 grows through the layers, and a value near 0 may fall on the other side of a ReLU, which changes a gradient by a step: a few
@@ -74,6 +74,8 @@ def _steps(theirs, ours, batches):
         for solver in (theirs, ours):
             same_batches.put(solver.net, batch)
             solver.step(1)
+        if not any(map(same_batches.finite, (theirs.net, ours.net))):
+            break  # both diverge, as a stage may from random weights
         for d in _apart("steps", theirs, ours):
             largest[d.layer] = max(d, largest.get(d.layer, d), key=lambda d: d.relative)
     return list(largest.values())

@@ -66,8 +66,15 @@ def put(net, batch):
             net.blobs[name].data[...] = values
 
 
+def finite(net):
+    """Whether every parameter is."""
+    return all(np.isfinite(blob.data).all() for blobs in net.params.values() for blob in blobs)
+
+
 def relative(a, b):
-    """Length of the difference over length of b."""
+    """Length of the difference over length of b; inf where a value is not finite, which is no agreement."""
     a, b = (np.asarray(x, np.float64).ravel() for x in (a, b))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
     scale = float(np.linalg.norm(b))
     return float(np.linalg.norm(a - b)) / (scale or 1.0)

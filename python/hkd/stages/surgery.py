@@ -15,6 +15,8 @@ from hkd.base.cli import UserError
 from hkd.base.files import shown
 from hkd.networks import losses, resnet
 
+GIVEN = "name another file with --weights"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -92,16 +94,33 @@ def transplant(network, wanted, sources, fresh):
     return init, report
 
 
-def read(path):
-    """The NetParameter in a caffemodel. Raises UserError for a file that is missing or no caffemodel."""
+def fitted(path, network, wanted):
+    """The Report of what Caffe's own copy makes of the caffemodel at `path` in `network`; wanted: as in `transplant`. Raises UserError
+    where that copy would end the process, for a shape that differs, and where it would copy nothing."""
+    report = Report()
+    for layer in read(path, GIVEN).layer:
+        shapes = [_shape(blob) for blob in layer.blobs]
+        if layer.name in wanted and shapes and shapes != wanted[layer.name]:
+            raise UserError(
+                f"{shown(path)}: layer {layer.name} is {_shapes(shapes)}, {network.name} needs {_shapes(wanted[layer.name])}: {GIVEN}"
+            )
+        if shapes:
+            kept = report.copied if layer.name in wanted else report.dropped
+            kept[layer.name] = (shown(path), shapes)
+    if not report.copied:
+        raise UserError(f"{shown(path)}: none of its layers is in {network.name}: {GIVEN}")
+    report.fresh = {name: shapes for name, shapes in wanted.items() if name not in report.copied}
+    return report
+
+
+def read(path, remedy="delete its stage's folder and train it again"):
+    """The NetParameter in a caffemodel. Raises UserError, with the way out, for a file that is missing or no caffemodel."""
     try:
         network = caffe_pb2.NetParameter.FromString(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"{shown(path)} is missing: train that stage first") from None
     except DecodeError:
-        raise UserError(
-            f"{shown(path)} is no caffemodel, or a torn one: delete its stage's folder and train it again"
-        ) from None
+        raise UserError(f"{shown(path)} is no caffemodel, or a torn one: {remedy}") from None
     return network
 
 

@@ -1,5 +1,6 @@
-// BatchNorm, Scale, the sum of two maps and ReLU in as few passes over a bfloat16 map as their definition allows: two
-// forward, two backward. And the few other passes of a residual network that are no convolution.
+// BatchNorm, Scale, the sum of two maps and ReLU in as few passes over a map as their definition allows: two forward, two
+// backward. And the few other passes of a residual network that are no convolution. Compiled once for maps of bfloat16 and once,
+// with -DFLOAT32, for maps of float32.
 //
 // A map is N x H x W x C in memory (channels last): `rows` = N H W rows of C values. Statistics, factors and sums are
 // float32, sums of chunks are added in float64 in a fixed order: the same bits with any number of threads.
@@ -12,11 +13,15 @@
 #include <immintrin.h>
 #endif
 
-using bf16 = uint16_t;
 constexpr int LANES = 16, CHUNK = 256;  // CHUNK rows of 64 channels: 32 KB, what a first-level cache holds
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+#ifdef FLOAT32
+using Value = float;
+#else
+using Value = uint16_t;  // a bfloat16
+
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
@@ -40,6 +45,7 @@ static inline Halves rounded(Floats v) {  // to the nearest, ties to even
   return __builtin_convertvector(b >> 16, Halves);
 #endif
 }
+#endif
 
 // LANES channels of a row from channel `at`; the lanes beyond the last channel are zero and are not written back. `full`: there are
 // none beyond, which the compiler has to know.
@@ -51,15 +57,20 @@ struct Lanes {
     std::memcpy(&v, p, full ? sizeof v : 4 * count);
     return v;
   }
-  Floats load(const bf16* p) const {
+#ifdef FLOAT32
+  Floats load(const Value* p) const { return floats(p); }
+  void store(Value* p, Floats v) const { std::memcpy(p, &v, full ? sizeof v : 4 * count); }
+#else
+  Floats load(const Value* p) const {
     Halves h = {};
     std::memcpy(&h, p, full ? sizeof h : 2 * count);
     return widened(h);
   }
-  void store(bf16* p, Floats v) const {
+  void store(Value* p, Floats v) const {
     const Halves h = rounded(v);
     std::memcpy(p, &h, full ? sizeof h : 2 * count);
   }
+#endif
 };
 
 static inline Floats positive(Floats v, Ints mask) { return mask ? v : Floats{}; }
@@ -106,15 +117,12 @@ extern "C" {
 
 // y = relu(BatchNorm(x) weight + bias + other), with the statistics of the batch; `other` may be null.
 // saved: 4 x channels: the batch's mean, its biased variance, and the factor and the shift that y is made with.
-void norm_forward(const bf16* x, const bf16* other, bf16* y, int64_t rows, int channels, const float* weight,
+void norm_forward(const Value* x, const Value* other, Value* y, int64_t rows, int channels, const float* weight,
                   const float* bias, float eps, int relu, float* saved) {
   float *mean = saved, *variance = saved + channels, *factor = saved + 2 * channels, *shift = saved + 3 * channels;
   // Around the first row, so that a mean far from zero does not eat the digits of the variance.
   std::vector<float> origin(channels);
-  for (int c = 0; c < channels; ++c) {
-    const uint32_t bits = uint32_t(x[c]) << 16;
-    std::memcpy(&origin[c], &bits, 4);
-  }
+  for (int c = 0; c < channels; ++c) origin[c] = Lanes<false>{1}.load(x + c)[0];
   const auto found = sums(rows, channels, [&](auto lanes, int at) {
     const Floats from = lanes.floats(&origin[at]);
     return [=](int64_t r, Floats& one, Floats& two) {
@@ -142,7 +150,7 @@ void norm_forward(const bf16* x, const bf16* other, bf16* y, int64_t rows, int c
 }
 
 // The gradients of norm_forward for that of y. With `other`: y, and above, which gets the gradient of `other`.
-void norm_backward(const bf16* dy, const bf16* x, const bf16* y, bf16* above, bf16* dx, int64_t rows, int channels,
+void norm_backward(const Value* dy, const Value* x, const Value* y, Value* above, Value* dx, int64_t rows, int channels,
                    const float* weight, float eps, int relu, const float* saved, float* dweight, float* dbias) {
   const float *mean = saved, *variance = saved + channels, *factor = saved + 2 * channels, *shift = saved + 3 * channels;
   const auto found = sums(rows, channels, [&](auto lanes, int at) {
@@ -166,7 +174,7 @@ void norm_backward(const bf16* dy, const bf16* x, const bf16* y, bf16* above, bf
     q[c] = float(-factor[c] * found[channels + c] / rows / whole);
     s[c] = float(-factor[c] * found[c] / rows - double(q[c]) * mean[c]);
   }
-  const bf16* from = above ? above : dy;
+  const Value* from = above ? above : dy;
   over(rows, channels, [&](auto lanes, int at, int64_t, int64_t first, int64_t count) {
     const Floats a = lanes.floats(factor + at), b = lanes.floats(shift + at);
     const Floats qs = lanes.floats(&q[at]), ss = lanes.floats(&s[at]);
@@ -180,35 +188,35 @@ void norm_backward(const bf16* dy, const bf16* x, const bf16* y, bf16* above, bf
 }
 
 // Option A's shortcut: y (n x ceil(h / 2) x ceil(w / 2) x 2 channels) is every second pixel of x and as many zeros.
-void halve(const bf16* x, bf16* y, int64_t n, int height, int width, int channels) {
+void halve(const Value* x, Value* y, int64_t n, int height, int width, int channels) {
   const int64_t rows = (height + 1) / 2, columns = (width + 1) / 2;
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < n * rows; ++r) {
-    const bf16* from = x + (r / rows * height + 2 * (r % rows)) * width * channels;
-    bf16* to = y + r * columns * 2 * channels;
+    const Value* from = x + (r / rows * height + 2 * (r % rows)) * width * channels;
+    Value* to = y + r * columns * 2 * channels;
     for (int64_t c = 0; c < columns; ++c, from += 2 * channels, to += 2 * channels) {
-      std::memcpy(to, from, channels * sizeof(bf16));
-      std::memset(to + channels, 0, channels * sizeof(bf16));
+      std::memcpy(to, from, channels * sizeof(Value));
+      std::memset(to + channels, 0, channels * sizeof(Value));
     }
   }
 }
 
 // The gradient of halve for that of y.
-void halve_backward(const bf16* dy, bf16* dx, int64_t n, int height, int width, int channels) {
+void halve_backward(const Value* dy, Value* dx, int64_t n, int height, int width, int channels) {
   const int64_t rows = (height + 1) / 2, columns = (width + 1) / 2;
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < n * height; ++r) {
-    bf16* to = dx + r * width * channels;
-    std::memset(to, 0, int64_t(width) * channels * sizeof(bf16));
+    Value* to = dx + r * width * channels;
+    std::memset(to, 0, int64_t(width) * channels * sizeof(Value));
     if (r % height % 2) continue;
-    const bf16* from = dy + (r / height * rows + r % height / 2) * columns * 2 * channels;
+    const Value* from = dy + (r / height * rows + r % height / 2) * columns * 2 * channels;
     for (int64_t c = 0; c < columns; ++c, from += 2 * channels, to += 2 * channels)
-      std::memcpy(to, from, channels * sizeof(bf16));
+      std::memcpy(to, from, channels * sizeof(Value));
   }
 }
 
 // The squared distance of two maps of `size` values.
-double squared_distance(const bf16* one, const bf16* other, int64_t size) {
+double squared_distance(const Value* one, const Value* other, int64_t size) {
   // As rows of LANES channels; what is left over is added by itself.
   const int64_t rows = size / LANES;
   const auto found = sums(rows, LANES, [=](auto lanes, int) {
@@ -226,7 +234,7 @@ double squared_distance(const bf16* one, const bf16* other, int64_t size) {
 }
 
 // out = factor (one - other).
-void scaled_difference(const bf16* one, const bf16* other, float factor, bf16* out, int64_t size) {
+void scaled_difference(const Value* one, const Value* other, float factor, Value* out, int64_t size) {
   // As rows of LANES channels, and what is left over as one of fewer.
   const int64_t rows = size / LANES;
   const auto row = [=](auto lanes, int64_t i) {
