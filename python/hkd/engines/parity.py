@@ -49,28 +49,31 @@ def compare(stage, folder, manifest, iterations=20, weights=None, beside=None):
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
-        batches = [same_batches.batch(feed, k) for k in range(iterations)]
-        begin = scratch / "start.caffemodel"
+        first, begin = same_batches.batch(feed, 0), scratch / "start.caffemodel"
 
         def both(rate):
             path = same_batches.write(stage, network, feed, manifest, scratch, rate)
             pair = caffe.get_solver(str(path)), get_solver(path)
             if not begin.exists():
-                same_batches.start(pair[0], stage, weights, batches[0]["data"], begin)
+                same_batches.start(pair[0], stage, weights, first["data"], begin)
             for solver in pair:
                 solver.net.copy_from(str(begin))
             return pair
 
         pair = both(1.0)
-        found = _one_batch(*pair, batches[0]) + _test_phase(*pair, batches[0])
-        return found + _steps(*both(1.0), batches) + _run(*both(GENTLE), batches, beside)
+        found = _one_batch(*pair, first) + _test_phase(*pair, first)
+        found += _steps(*both(1.0), same_batches.batches(feed, iterations))
+        return found + _run(*both(GENTLE), same_batches.batches(feed, iterations), beside)
 
 
 def _steps(theirs, ours, batches):
     largest = {}
     for batch in batches:
         theirs.snapshot()
-        ours.restore(f"{ours.parameter.snapshot_prefix}_iter_{theirs.iter}.solverstate")
+        state = Path(f"{ours.parameter.snapshot_prefix}_iter_{theirs.iter}.solverstate")
+        ours.restore(str(state))
+        state.unlink()
+        state.with_suffix(".caffemodel").unlink()
         for solver in (theirs, ours):
             same_batches.put(solver.net, batch)
             solver.step(1)

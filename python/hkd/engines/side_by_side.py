@@ -21,28 +21,16 @@ def train(stage, folder, manifest, iterations, weights, said=print):
     """The course (stages.courses) of the first `iterations` of a stage in both engines. folder: the LMDBs'; weights: a caffemodel, or
     None: Caffe's fillers; said: takes a line about ten times. Raises UserError where a loss is not finite."""
     network = stage.network(folder, manifest.test_images)
+    learned = [x.name for x in network.layer if x.type != "BatchNorm" and not x.name.startswith(resnet.TEACHER)]
+    feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
     with tempfile.TemporaryDirectory() as scratch:
-        scratch = Path(scratch)
-        feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
-        path, begin = same_batches.write(stage, network, feed, manifest, scratch, 1.0), scratch / "start.caffemodel"
+        begin = Path(scratch) / "start.caffemodel"
+        path = same_batches.write(stage, network, feed, manifest, Path(scratch), 1.0)
         pair = {"caffe": caffe.get_solver(str(path)), "torch": get_solver(path)}
         same_batches.start(pair["caffe"], stage, weights, same_batches.batch(feed, 0)["data"], begin)
         for solver in pair.values():
             solver.net.copy_from(str(begin))
-        learned = [x.name for x in network.layer if x.type != "BatchNorm" and not x.name.startswith(resnet.TEACHER)]
-        losses, apart, looked = {name: [] for name in pair}, [], set(_looks(iterations))
-        for done in range(1, iterations + 1):
-            batch = same_batches.batch(feed, done - 1)
-            for name, solver in pair.items():
-                same_batches.put(solver.net, batch)
-                solver.step(1)
-                losses[name].append(_loss(solver.net, name, done))
-            if done in looked:
-                ours, theirs = (_weights(pair[name].net, learned) for name in ("torch", "caffe"))
-                apart.append([done, float(f"{same_batches.relative(ours, theirs):.4g}")])
-            if done % math.ceil(iterations / 10) == 0 or done == iterations:
-                now = ", ".join(f"{name} {values[-1]:.5g}" for name, values in losses.items())
-                said(f"{stage.name}: iteration {done:,} of {iterations:,}: loss {now}")
+        losses, apart = _trained(pair, feed, iterations, learned, lambda line: said(f"{stage.name}: {line}"))
         return {
             "experiment": stage.experiment.name,
             "stage": stage.name,
@@ -54,6 +42,23 @@ def train(stage, folder, manifest, iterations, weights, said=print):
             "hardware": devices.hardware(devices.Device((), 1, "")),
             "versions": {"caffe": devices.caffe_build().get("source"), "torch": choice.version("torch")},
         }
+
+
+def _trained(pair, feed, iterations, learned, said):
+    """({engine: losses}, [(iteration, how far the layers `learned` are apart)]) of the solvers {engine: solver}."""
+    losses, apart, looked = {name: [] for name in pair}, [], set(_looks(iterations))
+    for done, batch in enumerate(same_batches.batches(feed, iterations), 1):
+        for name, solver in pair.items():
+            same_batches.put(solver.net, batch)
+            solver.step(1)
+            losses[name].append(_loss(solver.net, name, done))
+        if done in looked:
+            ours, theirs = (_weights(pair[name].net, learned) for name in ("torch", "caffe"))
+            apart.append([done, float(f"{same_batches.relative(ours, theirs):.4g}")])
+        if done % math.ceil(iterations / 10) == 0 or done == iterations:
+            now = ", ".join(f"{name} {values[-1]:.5g}" for name, values in losses.items())
+            said(f"iteration {done:,} of {iterations:,}: loss {now}")
+    return losses, apart
 
 
 def _looks(iterations):
