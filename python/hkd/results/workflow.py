@@ -18,6 +18,7 @@ from hkd.paper.settings import number_text
 from hkd.results import targets
 from hkd.results.lines import NETS
 from hkd.results.rows import Row
+from hkd.stages.names import of_net_1
 from hkd.stages.stage import lineage
 from hkd.training import beside
 
@@ -245,8 +246,9 @@ class Workflow:
         return shlex.join([*words, "--wait"])
 
     def fingerprint(self, folder):
-        """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update."""
-        stage = self.stages[folder]
+        """Changes with the stage's network and solver, so that Snakemake asks run_stage.py again after an update. The same for each of
+        its nets, for which a network is built once."""
+        stage = of_net_1(self.stages[folder])
         whole = b"".join(stage.messages()) + repr(stage.beside).encode()
         return hashlib.sha256(whole).hexdigest()[:16]
 

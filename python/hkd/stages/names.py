@@ -48,8 +48,13 @@ def changes(stage):
     """{setting: value} of the changed settings that reach it: those without which it, or a stage before it, would be made from
     something else."""
     asked = changed(stage.experiment)
-    # A net and a seed of its own give it other random numbers, and no setting does: what is true of net 1 is true of all.
-    return _reaching(replace(stage, net=min(stage.net, 1), seed=1)) if asked else {}
+    return _reaching(of_net_1(stage)) if asked else {}
+
+
+def of_net_1(stage):
+    """The same stage of net 1, or 0 where all nets share it, and of seed 1: its files have other random seeds, and nothing else that
+    differs."""
+    return replace(stage, net=min(stage.net, 1), seed=1)
 
 
 @functools.cache
