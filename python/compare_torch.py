@@ -63,14 +63,37 @@ def parser():
 def main():
     options = parser().parse_args()
     torch_engine.require()
+    check(options)
+    if options.export:
+        take_from_record(options)
+    stage, folder, manifest = asked_for(options)
+    if options.export:
+        return export_student(options, stage, folder)
+    if not choice.is_here("caffe"):
+        raise UserError("comparing needs pycaffe, which is not here: `make setup` builds it (--export needs none)")
+    if options.weights:
+        check_weights(options.weights, stage, folder, manifest)
+    return (write_losses if options.losses else compare)(options, stage, folder, manifest)
+
+
+def check(options):
+    """Raises UserError for what does not go together, and for files that cannot be written or are not there."""
     if options.iterations < 1:
         raise UserError(f"--iterations {options.iterations}: expected 1 or more")
     if options.losses and (options.json or options.export):
         raise UserError(
             f"--losses {options.losses}: goes with neither --json nor --export: make them by another command"
         )
-    if options.export:
-        take_from_record(options)
+    if options.weights and not options.weights.is_file():
+        raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
+    for path in filter(None, (options.json, options.losses)):
+        if path.is_dir():
+            raise UserError(f"{shown(path)} is a folder: name a file")
+        require_writable(path.absolute().parent)
+
+
+def asked_for(options):
+    """(Stage, folder of its LMDBs, manifest of these) of the command line. Raises UserError where they are not there, or damaged."""
     datasets.declare_in(options.data)
     kind = options.stage or "kd"
     asked = experiment_file.named(options.experiment or experiments.DEFAULT, options.set)
@@ -84,20 +107,10 @@ def main():
             f"no {facts.title} in {shown(folder)}: build it with data_tools/make_lmdb.py, or name it with --data"
         )
     contents.verify(manifest, facts)
-    if options.weights and not options.weights.is_file():
-        raise UserError(f"{shown(options.weights)} is missing: name a caffemodel with --weights")
-    if options.export:
-        return export_student(options, stage, folder)
-    if not choice.is_here("caffe"):
-        raise UserError("comparing needs pycaffe, which is not here: `make setup` builds it (--export needs none)")
-    if options.weights:
-        check_weights(options.weights, stage, folder, manifest)
-    for path in filter(None, (options.json, options.losses)):
-        if path.is_dir():
-            raise UserError(f"{shown(path)} is a folder: name a file")
-        require_writable(path.absolute().parent)
-    if options.losses:
-        return write_losses(options, stage, folder, manifest)
+    return stage, folder, manifest
+
+
+def compare(options, stage, folder, manifest):
     from hkd.engines import parity
 
     with tempfile.TemporaryDirectory() as scratch:

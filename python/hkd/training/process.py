@@ -20,8 +20,25 @@ FATAL = re.compile(r"^F\S* \S+ +\d+ (\S+:\d+)\] (.*)$")
 
 
 def spawn(stage, options, data_folder, made_from, prepare_only=False):
-    """Trains one stage, whose digest is `made_from`, in a process of its own and returns its exit code, having said in one line what
-    went wrong."""
+    """Trains one stage, whose digest is `made_from`, in a process of its own, on several GPUs in one for each, and returns its exit code,
+    having said in one line what went wrong."""
+    jobs = _jobs(stage, options, data_folder, made_from, prepare_only)
+    children = [_started(options) for _ in jobs]
+    rank, code, asked = _waited_for(children, jobs)
+    if asked and code in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
+        if code == 0:
+            print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
+        elif code < 0:  # it had not yet begun
+            fail("interrupted")
+        return 128 + asked
+    if code < 0:
+        log = stage.folder(options.runs) / parallel.log_name(rank)
+        return fail(last_words(log, children[rank].pid, -code), code=128 - code)
+    return code
+
+
+def _jobs(stage, options, data_folder, made_from, prepare_only):
+    """The Job of each process: one, or one a GPU."""
     how = How(
         runs=str(Path(options.runs).absolute()),
         data=str(Path(data_folder).absolute()),
@@ -36,26 +53,30 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
         log_to=options.log_to,
     )
     job = Job(stage, how, os.getpid(), made_from, given=options.given if stage.given else None)
+    gpus = options.device.gpus
+    if len(gpus) < 2 or stage.given:  # a test is the first one's
+        return [job]
+    place = parallel.meeting_place(stage.folder(options.runs))
+    return [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(gpus))]
+
+
+def _started(options):
+    """The process of a job that it is still to be told."""
     # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
     path = {"PYTHONPATH": str(PACKAGE_FOLDER), "PYTHONSAFEPATH": "1"}
-    environment = choice.environment(options.engine, options.device.threads) | path
-    jobs = [job]
-    gpus = options.device.gpus
-    if len(gpus) > 1 and not stage.given:  # a test is the first one's
-        place = parallel.meeting_place(stage.folder(options.runs))
-        jobs = [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(gpus))]
     # A process group of its own: a terminal's Ctrl-C and its end then come to this process alone, as `kill` and `docker
     # stop` do, and are passed on once; the child takes a second signal as an order to leave at once.
-    children = [
-        subprocess.Popen(
-            module("hkd.training.job"),
-            stdin=subprocess.PIPE,
-            text=True,
-            env=environment,
-            **GROUP_OF_ITS_OWN,
-        )
-        for _ in jobs
-    ]
+    return subprocess.Popen(
+        module("hkd.training.job"),
+        stdin=subprocess.PIPE,
+        text=True,
+        env=choice.environment(options.engine, options.device.threads) | path,
+        **GROUP_OF_ITS_OWN,
+    )
+
+
+def _waited_for(children, jobs):
+    """(rank of the process that decides, its exit code, the first signal that was passed on or 0). Tells each process its job."""
     asked = []
 
     def pass_on(number):
@@ -65,25 +86,16 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
 
     previous = signals.handle(pass_on)
     try:
-        for each, child in zip(jobs, children, strict=True):
+        for job, child in zip(jobs, children, strict=True):
             with contextlib.suppress(BrokenPipeError):  # it has ended already, and its exit code says why
-                child.stdin.write(each.as_json())
+                child.stdin.write(job.as_json())
                 child.stdin.close()
         rank, code = parallel.supervise(children)
     finally:
         signals.restore(previous)
         if jobs[0].meeting:
             Path(jobs[0].meeting).unlink(missing_ok=True)
-    if asked and code in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
-        if code == 0:
-            print(f"stopped after {stage.name}: the same command goes on from there", flush=True)
-        elif code < 0:  # it had not yet begun
-            fail("interrupted")
-        return 128 + asked[0]
-    if code < 0:
-        log = stage.folder(options.runs) / parallel.log_name(rank)
-        return fail(last_words(log, children[rank].pid, -code), code=128 - code)
-    return code
+    return rank, code, asked[0] if asked else 0
 
 
 def last_words(log, process, number):
