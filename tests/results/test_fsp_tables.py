@@ -20,14 +20,14 @@ FAST = "cifar10-r26-r26-21k"
 
 
 @pytest.fixture(scope="module")
-def fast_runs(colour, tmp_path_factory):
+def fast_runs(lmdbs, tmp_path_factory):
     """The fast optimisation by three nets, as far as table 1 needs no FitNets: 10 stages of an iteration or two."""
     runs = tmp_path_factory.mktemp("fast")
     words = (
         "--experiment",
         FAST,
         "--data",
-        colour,
+        lmdbs / "cifar10",
         "--runs",
         runs,
         "--scale",
