@@ -11,7 +11,7 @@ import pytest
 from conftest import MAKE, ROOT, command, copy_of_runs, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
-from hkd.results import page_tables
+from hkd.results import engines_apart, page_tables
 from hkd.results.collected import KEPT, collect
 from hkd.stages import answers, records
 
@@ -59,9 +59,11 @@ def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):
 
 
 def test_only_records_and_logs_are_kept():
-    """And answers, for which see test_answers_are_kept_only_where_a_table_has_an_ensemble_of_them."""
-    names = {path.name for path in (MEASURED / "records").rglob("*") if path.is_file()}
-    assert names - {answers.FILE} == set(KEPT)
+    """And answers, for which see test_answers_are_kept_only_where_a_table_has_an_ensemble_of_them; and what two engines did side by side."""
+    files = [path for path in (MEASURED / "records").rglob("*") if path.is_file()]
+    courses = [path for path in files if path.parent.name == engines_apart.FOLDER]
+    assert courses and all(path.suffix == ".json" for path in courses)
+    assert {path.name for path in files if path not in courses} - {answers.FILE} == set(KEPT)
 
 
 PAGES = (ROOT / PAGE, MEASURED / PAGE)

@@ -27,7 +27,7 @@ def engines_apart(kept):
             cells = (
                 f"{caffe:.5g}",
                 f"{torch:.5g}",
-                f"{torch / caffe - 1:+.2%}",
+                f"{round(torch / caffe - 1, 4) + 0.0:+.2%}",
                 f"{largest:.2g}",
                 f"{apart[last]:.2g}" if last in apart else DASH,
             )
@@ -62,7 +62,8 @@ def picture(kept):
     axes.set_yscale("log")
     axes.set_xlabel("iteration")
     axes.set_ylabel("difference over Caffe's own")
-    axes.set_title("Caffe and torch from the same weights, on the same batches", fontsize=11)
+    of = ", ".join(dict.fromkeys(course["experiment"] for course in kept_courses(kept)))
+    axes.set_title(f"Caffe and torch from the same weights, on the same batches: {of}", fontsize=11)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, loc="lower right")
     return rendered(figure, "svg")
