@@ -118,6 +118,15 @@ def test_the_distance_of_two_maps(dtype, exact_map, exact_gradient):
     assert apart(one.grad, (one.detach().double() - other.double()) / 5) < exact_map
 
 
+def test_a_second_derivative_is_an_error():
+    """Not silently that of a constant."""
+    x, weight = maps(16, dtype=torch.float32).requires_grad_(), torch.ones(16, requires_grad=True)
+    y, _ = fused.Normalized.apply(x, None, weight, torch.zeros(16), 1e-5, True)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 @TYPES
 def test_any_number_of_threads_gives_the_same_bytes(dtype, exact_map, exact_gradient):
     made = []

@@ -3,6 +3,7 @@
 The functions here take and give maps of bfloat16 or float32 in channels-last memory; factors and statistics are float32. Where no C++
 compiler is found the engine takes PyTorch's own operations: slower, and with less exact statistics. PyTorch adds the values of a
 channel in float32 one after another: of 64 images of MNIST a variance is right to 4e-4, here and in Caffe to a millionth or two.
+No second derivative goes through them; asked for one, PyTorch raises an error.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch.autograd.function import once_differentiable
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 # -fno-trapping-math: comparisons may be done on all lanes of a vector; no value changes.
@@ -78,9 +80,10 @@ def _without(reason):
     return None
 
 
-def usable(x):
-    """Whether the compiled functions take this map."""
-    return x.dtype in MAPS and x.device.type == "cpu" and x.dim() == 4 and library(x.dtype) is not None
+def usable(x, other=None):
+    """Whether the compiled functions take this map, and the other one beside it."""
+    fits = x.dtype in MAPS and x.device.type == "cpu" and x.dim() == 4
+    return fits and (other is None or other.dtype == x.dtype) and library(x.dtype) is not None
 
 
 def _dense(x):
@@ -113,6 +116,7 @@ class Normalized(torch.autograd.Function):
         return top, saved
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient, _):
         x, weight, saved, *top = ctx.saved_tensors
         rows, channels, eps, relu = ctx.numbers
@@ -148,6 +152,7 @@ class Halved(torch.autograd.Function):
         return top
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         n, channels, height, width = ctx.shape
         gradient = _dense(gradient)
@@ -166,6 +171,7 @@ class Averaged(torch.autograd.Function):
         return x.mean((2, 3), keepdim=True, dtype=torch.float32)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         below = torch.empty_like(ctx.like, memory_format=torch.channels_last)
         return below.copy_(gradient / below[0, 0].numel())
@@ -181,6 +187,7 @@ class SquaredDistance(torch.autograd.Function):
         return torch.tensor(library(one.dtype).squared_distance(_at(one), _at(other), one.numel()), dtype=torch.float32)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         one, other = ctx.saved_tensors
         below = torch.empty_like(one)

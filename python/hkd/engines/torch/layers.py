@@ -253,7 +253,7 @@ def softmax_with_loss(p, w, x):
 @layer("EuclideanLoss", "")
 def euclidean_loss(p, w, x):
     """Half the squared distance, summed over a sample, averaged over the batch (euclidean_loss_layer.cpp:26)."""
-    if fused.usable(x[0]):
+    if fused.usable(*x):
         return fused.SquaredDistance.apply(*x) / (2 * x[0].shape[0])
     return (x[0].float() - x[1].float()).square().sum() / (2 * x[0].shape[0])
 

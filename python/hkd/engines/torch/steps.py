@@ -52,7 +52,7 @@ class Normalized(Summable):
     def __call__(self, tensors):
         x, other = tensors[self.bottom], tensors[self.other] if self.other else None
         p, blobs, (weight, bias) = self.bn.own, self.bn.blobs, self.scale.blobs
-        if fused.usable(x):
+        if fused.usable(x, other):
             made, saved = fused.Normalized.apply(x, other, weight, bias, p.eps, self.relu)
             count = x.numel() // x.shape[1]
             layers.accumulate(p, blobs, saved[0], saved[1] * (count / (count - 1)))
