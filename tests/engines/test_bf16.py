@@ -113,7 +113,7 @@ def test_the_distance_of_two_maps(dtype, exact_map, exact_gradient):
     one, other = maps(20, 5, dtype=dtype).requires_grad_(), maps(20, 5, seed=2, dtype=dtype)
     distance = fused.SquaredDistance.apply(one, other)
     exact_one = (one.detach().double() - other.double()).square().sum()
-    assert abs(float(distance) / float(exact_one) - 1) < 1e-6
+    assert abs(distance.item() / exact_one.item() - 1) < 1e-6
     (distance / 10).backward()
     assert apart(one.grad, (one.detach().double() - other.double()) / 5) < exact_map
 
