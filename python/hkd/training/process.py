@@ -23,7 +23,7 @@ def spawn(stage, options, data_folder, made_from, prepare_only=False):
     """Trains one stage, whose digest is `made_from`, in a process of its own, on several GPUs in one for each, and returns its exit code,
     having said in one line what went wrong."""
     jobs = _jobs(stage, options, data_folder, made_from, prepare_only)
-    children = [_started(options) for _ in jobs]
+    children = [_started(module("hkd.training.job"), options) for _ in jobs]
     rank, code, asked = _waited_for(children, jobs)
     if asked and code in (0, 128 + signal.SIGTERM, -signal.SIGTERM):
         if code == 0:
@@ -60,14 +60,14 @@ def _jobs(stage, options, data_folder, made_from, prepare_only):
     return [replace(job, rank=rank, meeting=place) for rank in range(1 if prepare_only else len(gpus))]
 
 
-def _started(options):
-    """The process of a job that it is still to be told."""
+def _started(words, options):
+    """The process of these words, which is still to be told its job."""
     # -P and PYTHONSAFEPATH: this process and what it starts import nothing from the folder that a user happens to be in.
     path = {"PYTHONPATH": str(PACKAGE_FOLDER), "PYTHONSAFEPATH": "1"}
     # A process group of its own: a terminal's Ctrl-C and its end then come to this process alone, as `kill` and `docker
     # stop` do, and are passed on once; the child takes a second signal as an order to leave at once.
     return subprocess.Popen(
-        module("hkd.training.job"),
+        words,
         stdin=subprocess.PIPE,
         text=True,
         env=choice.environment(options.engine, options.device.threads) | path,
