@@ -2,7 +2,7 @@
 
 python python/compare_torch.py --experiment cifar10-r14-r8 --stage kd
 python python/compare_torch.py --experiment cifar10-r14-r8 --stage hint --step 2 --json parity.json
-python python/compare_torch.py --experiment mnist-r32-r8 --stage kd --iterations 2000 --losses course.json
+python python/compare_torch.py --experiment mnist-r32-r8 --stage kd --iterations 2000 --losses losses.json
 python python/compare_torch.py --experiment cifar10-r14-r8 --weights runs/.../final.caffemodel --export onnx
 """
 
@@ -24,7 +24,7 @@ from hkd.engines import torch as torch_engine
 from hkd.networks.resnet import TEACHER
 from hkd.paper import contents, datasets, experiment_file, experiments, methods
 from hkd.paper.settings import setting_text
-from hkd.stages import courses, records, surgery
+from hkd.stages import loss_curves, records, surgery
 from hkd.stages.stage import planned
 from hkd.training import hint_dynamic
 
@@ -146,9 +146,9 @@ def write_losses(options, stage, folder, manifest):
         raise UserError(f"--iterations {options.iterations}: {stage.name} has {stage.iterations:,}: name at most these")
     from hkd.engines import side_by_side
 
-    course = side_by_side.train(stage, folder, manifest, options.iterations, options.weights)
-    courses.write(options.losses, course)
-    print(f"weights apart by {course['apart'][-1][1]:.2g} of their length; written to {shown(options.losses)}")
+    curves = side_by_side.train(stage, folder, manifest, options.iterations, options.weights)
+    loss_curves.write(options.losses, curves)
+    print(f"weights apart by {curves['apart'][-1][1]:.2g} of their length; written to {shown(options.losses)}")
     return 0
 
 

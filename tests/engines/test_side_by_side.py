@@ -9,7 +9,7 @@ from conftest import ROOT, command, one_line
 from hkd.base.cli import UserError
 from hkd.results.engines_apart import engines_apart, picture
 from hkd.results.kept import Kept
-from hkd.stages import courses
+from hkd.stages import loss_curves
 
 COMPARE = "python/compare_torch.py"
 HINT = ("--experiment", "fashion-mnist-r14w4-r8w4", "--method", "layerwise", "--stage", "hint", "--step", 1)
@@ -17,20 +17,20 @@ needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 
 
 @pytest.fixture(scope="module")
-def course(fashion, chain, tmp_path_factory):
-    """12 iterations of a hint step from the weights that the chain's began with: (course, folder of that stage)."""
+def curves(fashion, chain, tmp_path_factory):
+    """12 iterations of a hint step from the weights that the chain's began with: (curves, folder of that stage)."""
     stage = chain[0] / "r14w4-r8w4-layerwise-hint1"
-    path = tmp_path_factory.mktemp("course") / "course.json"
+    path = tmp_path_factory.mktemp("curves") / "losses.json"
     words = (*HINT, "--data", fashion, "--weights", stage / "init.caffemodel", "--iterations", 12, "--losses", path)
     said = command(COMPARE, *words, check=0).stdout
     assert "iteration 12 of 12: loss caffe " in said and f"written to {path}" in said
-    return courses.read(path), stage
+    return loss_curves.read(path), stage
 
 
 @needs_torch
-def test_both_begin_alike_and_part_slowly(course):
-    found, stage = course
-    for caffe, torch in zip(*(found["losses"][engine] for engine in courses.ENGINES), strict=True):
+def test_both_begin_alike_and_part_slowly(curves):
+    found, stage = curves
+    for caffe, torch in zip(*(found["losses"][engine] for engine in loss_curves.ENGINES), strict=True):
         assert torch == pytest.approx(caffe, rel=1e-3)
     assert found["losses"]["caffe"][0] == pytest.approx(found["losses"]["torch"][0], rel=1e-5)
     iterations, apart = zip(*found["apart"], strict=True)
@@ -39,12 +39,12 @@ def test_both_begin_alike_and_part_slowly(course):
 
 
 @needs_torch
-def test_the_same_command_makes_the_same_bytes(course, fashion, tmp_path):
-    found, stage = course
+def test_the_same_command_makes_the_same_bytes(curves, fashion, tmp_path):
+    found, stage = curves
     weights = ("--weights", stage / "init.caffemodel")
     command(COMPARE, *HINT, "--data", fashion, *weights, "--iterations", 2, "--losses", tmp_path / "x.json", check=0)
-    again = courses.read(tmp_path / "x.json")
-    assert all(again["losses"][engine] == found["losses"][engine][:2] for engine in courses.ENGINES)
+    again = loss_curves.read(tmp_path / "x.json")
+    assert all(again["losses"][engine] == found["losses"][engine][:2] for engine in loss_curves.ENGINES)
     assert again["start"] == found["start"] and again["apart"] == found["apart"][:2]
 
 
@@ -60,11 +60,11 @@ def made_up():
     return {**words, "iterations": 36_000, "losses": losses, "apart": apart, "start": "0" * 64, "pixels": "0" * 64}
 
 
-def kept_with(folder, course):
-    """A Kept with one record and a course beside it."""
+def kept_with(folder, curves):
+    """A Kept with one record and a curves beside it."""
     path = folder / "side-by-side/one.json"
     path.parent.mkdir(parents=True)
-    courses.write(path, course)
+    loss_curves.write(path, curves)
     one = next((ROOT / "results/measured/records").glob("torch/mnist/*/r32-teacher/record.json"))
     there = folder / "torch/mnist" / one.parts[-3] / one.parts[-2]
     there.mkdir(parents=True)
@@ -95,11 +95,11 @@ def test_the_table_has_a_row_for_each_tenfold(tmp_path):
         ({"start": "x"}, "start"),
     ],
 )
-def test_what_is_no_course_is_one_line_that_names_the_file(tmp_path, change, said):
+def test_what_are_no_losses_is_one_line_that_names_the_file(tmp_path, change, said):
     path = tmp_path / "one.json"
     path.write_text(json.dumps(made_up() | change))
     with pytest.raises(UserError, match=f"^{path}: .*{said}.*make it again"):
-        courses.read(path)
+        loss_curves.read(path)
 
 
 @needs_torch

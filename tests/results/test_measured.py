@@ -61,9 +61,9 @@ def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):
 def test_only_records_and_logs_are_kept():
     """And answers, for which see test_answers_are_kept_only_where_a_table_has_an_ensemble_of_them; and what two engines did side by side."""
     files = [path for path in (MEASURED / "records").rglob("*") if path.is_file()]
-    courses = [path for path in files if path.parent.name == engines_apart.FOLDER]
-    assert courses and all(path.suffix == ".json" for path in courses)
-    assert {path.name for path in files if path not in courses} - {answers.FILE} == set(KEPT)
+    curves = [path for path in files if path.parent.name == engines_apart.FOLDER]
+    assert curves and all(path.suffix == ".json" for path in curves)
+    assert {path.name for path in files if path not in curves} - {answers.FILE} == set(KEPT)
 
 
 PAGES = (ROOT / PAGE, MEASURED / PAGE)

@@ -5,11 +5,10 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import caffe
 from caffe.proto import caffe_pb2
 
 from hkd.engines import same_batches
-from hkd.engines.torch import data, get_solver
+from hkd.engines.torch import data
 from hkd.networks import losses
 
 TOLERANCES = {
@@ -49,16 +48,10 @@ def compare(stage, folder, manifest, iterations=20, weights=None, beside=None):
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
-        first, begin = same_batches.batch(feed, 0), scratch / "start.caffemodel"
+        first = same_batches.batch(feed, 0)
 
         def both(rate):
-            path = same_batches.write(stage, network, feed, manifest, scratch, rate)
-            pair = caffe.get_solver(str(path)), get_solver(path)
-            if not begin.exists():
-                same_batches.start(pair[0], stage, weights, first["data"], begin)
-            for solver in pair:
-                solver.net.copy_from(str(begin))
-            return pair
+            return same_batches.pair(stage, network, feed, manifest, scratch, weights, rate)
 
         pair = both(1.0)
         found = _one_batch(*pair, first) + _test_phase(*pair, first)

@@ -4,7 +4,10 @@ import caffe
 import numpy as np
 from caffe.proto import caffe_pb2
 
+from hkd.engines.torch import get_solver
 from hkd.networks import deploy, prototxt, resnet, solvers
+
+START = "start.caffemodel"
 
 
 def batch(feed, k):
@@ -62,6 +65,18 @@ def start(solver, stage, weights, images, path):
                 for mine, made in zip(solver.net.params[resnet.TEACHER + name], blobs, strict=True):
                     mine.data[...] = made.data
     solver.net.save(str(path))
+
+
+def pair(stage, network, feed, manifest, scratch, weights, rate=1.0):
+    """(Caffe's solver, the torch engine's) of a stage at `rate` times its own rates, both with the same weights: those of `start`, which
+    lie in the folder `scratch` from the first time on (START)."""
+    path, begin = write(stage, network, feed, manifest, scratch, rate), scratch / START
+    made = caffe.get_solver(str(path)), get_solver(path)
+    if not begin.exists():
+        start(made[0], stage, weights, batch(feed, 0)["data"], begin)
+    for solver in made:
+        solver.net.copy_from(str(begin))
+    return made
 
 
 def put(net, batch):

@@ -6,30 +6,26 @@ import math
 import tempfile
 from pathlib import Path
 
-import caffe
 import numpy as np
 from caffe.proto import caffe_pb2
 
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.engines import choice, devices, same_batches
-from hkd.engines.torch import data, get_solver
+from hkd.engines.torch import data
 from hkd.networks import resnet
+from hkd.stages import loss_curves
 
 
 def train(stage, folder, manifest, iterations, weights, said=print):
-    """The course (stages.courses) of the first `iterations` of a stage in both engines. folder: the LMDBs'; weights: a caffemodel, or
+    """The losses (stages.loss_curves) of the first `iterations` of a stage in both engines. folder: the LMDBs'; weights: a caffemodel, or
     None: Caffe's fillers; said: takes a line about ten times. Raises UserError where a loss is not finite."""
     network = stage.network(folder, manifest.test_images)
     learned = [x.name for x in network.layer if x.type != "BatchNorm" and not x.name.startswith(resnet.TEACHER)]
     feed = data.Feed(network.layer[0], caffe_pb2.TRAIN, stage.random_seed)
     with tempfile.TemporaryDirectory() as scratch:
-        begin = Path(scratch) / "start.caffemodel"
-        path = same_batches.write(stage, network, feed, manifest, Path(scratch), 1.0)
-        pair = {"caffe": caffe.get_solver(str(path)), "torch": get_solver(path)}
-        same_batches.start(pair["caffe"], stage, weights, same_batches.batch(feed, 0)["data"], begin)
-        for solver in pair.values():
-            solver.net.copy_from(str(begin))
+        made = same_batches.pair(stage, network, feed, manifest, Path(scratch), weights)
+        pair = dict(zip(loss_curves.ENGINES, made, strict=True))
         losses, apart = _trained(pair, feed, iterations, learned, lambda line: said(f"{stage.name}: {line}"))
         return {
             "experiment": stage.experiment.name,
@@ -37,7 +33,7 @@ def train(stage, folder, manifest, iterations, weights, said=print):
             "iterations": stage.iterations,
             "losses": losses,
             "apart": apart,
-            "start": sha256(begin),
+            "start": sha256(Path(scratch) / same_batches.START),
             "pixels": manifest.pixels,
             "hardware": devices.hardware(devices.Device((), 1, "")),
             "versions": {"caffe": devices.caffe_build().get("source"), "torch": choice.version("torch")},

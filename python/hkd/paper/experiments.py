@@ -14,7 +14,7 @@ FAST = {  # FSP 4.1: the student has a third of its teacher's iterations
     "schedule": stated.FSP_FAST_SCHEDULE,
     "student_tag": "21k",
 }
-DEEP = {"fsp_lambda": 0.01}  # with 1 the FSP loss of two networks of 26 layers is infinite after 7 iterations
+ONE_DEPTH = {"fsp_lambda": 0.01}  # with 1 the FSP loss of two networks of 26 layers is infinite after 7 iterations
 NOAUG = {"augment": False, "tag": "noaug"}  # FSP 4.1.2, 4.2.2: CIFAR-100 without augmentation
 TABLE_METHODS = ("kd", "hint-kd", "hint-kd-plus", "layerwise")
 SL_METHODS = ("sl-resnet", "sl-resnet-kd")
@@ -59,7 +59,7 @@ EXPERIMENTS = {
             methods=("hint-kd", "layerwise"),
         ),
         experiment_on("mnist-r32-r8", "Tables 3, 4", "mnist", R(32), R(8), methods=(*TABLE_METHODS, *SL_METHODS)),
-        experiment_on("cifar10-r26-r26", "FSP Figure 3", "cifar10", R(26), R(26), methods=("fsp",), **DEEP),
+        experiment_on("cifar10-r26-r26", "FSP Figure 3", "cifar10", R(26), R(26), methods=("fsp",), **ONE_DEPTH),
         experiment_on(
             "cifar10-r26-r26-21k",
             "FSP Table 1",
@@ -69,7 +69,7 @@ EXPERIMENTS = {
             teacher_schedule=stated.SCHEDULE["cifar10"],
             methods=("continued", "fitnet", "fitnet-3", "fsp", "fsp-permuted"),
             **FAST,
-            **DEEP,
+            **ONE_DEPTH,
         ),
         experiment_on(
             "cifar100-r32-r32-noaug-21k",
@@ -81,7 +81,7 @@ EXPERIMENTS = {
             methods=("fitnet", "fsp"),
             **FAST,
             **NOAUG,
-            **DEEP,
+            **ONE_DEPTH,
         ),
         experiment_on(
             "cifar100-r32-r14-noaug",

@@ -16,7 +16,7 @@ from hkd.engines import choice
 from hkd.paper import datasets, experiments
 from hkd.results import ablations, claims, experiment_table, figures, lines, report, tables
 from hkd.results.checks import check_log, check_place
-from hkd.results.engines_apart import engines_apart, kept_courses, picture
+from hkd.results.engines_apart import engines_apart, kept_curves, picture
 from hkd.results.kept import AFTER, Kept
 from hkd.results.open_choices import open_choices
 from hkd.results.runs import SET_ASIDE
@@ -118,7 +118,7 @@ def pages(kept):
     made |= claimed(views)
     for name, sheet_of in ABLATIONS.items():
         made[f"{name}.md"] = markdown(sheet_of(kept))
-    if kept_courses(kept):
+    if kept_curves(kept):
         made["engines-apart.svg"] = picture(kept)
     made["runs.md"] = markdown(ablations.every_run(kept.folder))
     made["report.html"] = report.page(views)

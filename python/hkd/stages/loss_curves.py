@@ -1,4 +1,4 @@
-"""The course of one stage in two engines side by side, as `compare_torch.py --losses` writes it and the tables read it."""
+"""The losses of one stage in two engines side by side, as `compare_torch.py --losses` writes it and the tables read it."""
 
 import json
 
@@ -38,17 +38,17 @@ over the length of Caffe's). start: sha256 of the weights that both began with."
 
 
 def read(path):
-    """The course in a file. Raises UserError for what is none."""
+    """The losses in a file. Raises UserError for what is none."""
     try:
-        course = SHAPE.parse(path.read_bytes())
-        lengths = {len(course["losses"][engine]) for engine in ENGINES}
-        if len(lengths) > 1 or course["apart"][-1][0] != max(lengths):
+        curves = SHAPE.parse(path.read_bytes())
+        lengths = {len(curves["losses"][engine]) for engine in ENGINES}
+        if len(lengths) > 1 or curves["apart"][-1][0] != max(lengths):
             raise ValueError("losses and apart end at different iterations")
     except ValueError as error:
         raise UserError(f"{shown(path)}: {error}: make it again with compare_torch.py --losses") from None
-    return course
+    return curves
 
 
-def write(path, course):
-    """Writes a course; the same one makes the same bytes."""
-    write_whole(path, json.dumps(SHAPE.checked(course)) + "\n")
+def write(path, curves):
+    """Writes them; the same ones make the same bytes."""
+    write_whole(path, json.dumps(SHAPE.checked(curves)) + "\n")
