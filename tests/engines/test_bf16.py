@@ -23,7 +23,7 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
-from hkd.engines.torch import fused, get_solver
+from hkd.engines.torch import fused, get_solver, steps
 
 CPU = Device((), 1, "")
 WIDTHS = (16, 32, 64, 20, 80, 3)  # whole blocks of 16 channels, and rests
@@ -71,7 +71,7 @@ def test_normalization_and_its_gradients(channels, relu, summed, dtype, exact_ma
     other = maps(channels, seed=2, dtype=dtype).requires_grad_() if summed else None
     weight, bias = torch.rand(channels) + 0.5, torch.randn(channels)
     weight.requires_grad_(), bias.requires_grad_()
-    y, saved = fused.Normalized.apply(x, other, weight, bias, 1e-5, relu)
+    y, _, saved = fused.Normalized.apply(x, other, weight, bias, 1e-5, relu)
     theirs, given, mean, variance = exact(x, weight, bias, 1e-5, relu, other)
     assert apart(saved[0], mean) < 1e-6 and apart(saved[1], variance) < 1e-5
     assert y.dtype == dtype and apart(y, theirs) < exact_map
@@ -84,6 +84,43 @@ def test_normalization_and_its_gradients(channels, relu, summed, dtype, exact_ma
         assert apart(mine.grad, exact_one.grad) < exact_gradient
 
 
+@pytest.mark.parametrize("summed", [False, True])
+@TYPES
+def test_what_two_readers_send_back_is_added_as_pytorch_adds_it(summed, dtype, exact_map, exact_gradient):
+    """To the same bytes: a bfloat16 is rounded before it is used."""
+    gradients = []
+    for twice in (True, False):
+        x = maps(20, dtype=dtype).requires_grad_()
+        other = maps(20, seed=2, dtype=dtype).requires_grad_() if summed else None
+        weight, bias = torch.linspace(0.5, 1.5, 20).requires_grad_(), torch.linspace(-1, 1, 20).requires_grad_()
+        one, two, _ = fused.Normalized.apply(x, other, weight, bias, 1e-5, True)
+        assert torch.equal(one, two)
+        sent = [maps(20, seed=seed, dtype=dtype) for seed in (3, 4)]
+        torch.autograd.backward([one, two if twice else one], sent)
+        gradients.append([t.grad.float() for t in (x, weight, bias, *([other] if summed else []))])
+    for together, apart_ in zip(*gradients, strict=True):
+        assert torch.equal(together, apart_)
+
+
+def test_of_a_block_s_map_the_shortcut_is_the_second_reader(colour, tmp_path):
+    """So that PyTorch adds no gradient of a map in a pass of its own."""
+    stage = planned(experiments.experiment("cifar10-r14-r8"), "baseline", "baseline")
+    plan = solver(stage, tmp_path, colour, "bf16").net.plan
+    read_again = [s.bottom if isinstance(s, steps.Shortcut) else s.other for s in plan if hasattr(s, "read_again")]
+    blocks = ["conv1", "stack1/block1/sum", "stack2/block1/sum"]
+    assert [name for name in read_again if name and name.endswith(steps.AGAIN)] == [n + steps.AGAIN for n in blocks]
+
+
+@TYPES
+def test_the_mean_of_a_map_and_its_gradient(dtype, exact_map, exact_gradient):
+    x = maps(20, 7, dtype=dtype).requires_grad_()
+    y = fused.Averaged.apply(x)
+    assert y.dtype == torch.float32 and apart(y, x.detach().double().mean((2, 3), keepdim=True)) < 1e-6
+    gradient = torch.randn(y.shape)
+    y.backward(gradient)
+    assert apart(x.grad, (gradient.double() / 49).expand(x.shape)) < exact_map
+
+
 def test_a_variance_of_many_values_is_exact():
     """A black ground with strokes, as MNIST has it: 64 images of 28 x 28, whose values PyTorch adds one after another: it errs by
     1e-4."""
@@ -91,7 +128,7 @@ def test_a_variance_of_many_values_is_exact():
     strokes = (torch.rand(64, 16, 28, 28) < 0.2) * torch.rand(64, 16, 28, 28) * 255
     x, weight, bias = strokes.to(memory_format=torch.channels_last), torch.ones(16), torch.zeros(16)
     theirs, _, mean, variance = exact(x, weight, bias, 1e-5, True)
-    y, saved = fused.Normalized.apply(x, None, weight, bias, 1e-5, True)
+    y, _, saved = fused.Normalized.apply(x, None, weight, bias, 1e-5, True)
     assert apart(saved[0], mean) < 1e-6 and apart(saved[1], variance) < 1e-5 and apart(y, theirs) < 1e-5
 
 
@@ -121,7 +158,7 @@ def test_the_distance_of_two_maps(dtype, exact_map, exact_gradient):
 def test_a_second_derivative_is_an_error():
     """Not silently that of a constant."""
     x, weight = maps(16, dtype=torch.float32).requires_grad_(), torch.ones(16, requires_grad=True)
-    y, _ = fused.Normalized.apply(x, None, weight, torch.zeros(16), 1e-5, True)
+    y, *_ = fused.Normalized.apply(x, None, weight, torch.zeros(16), 1e-5, True)
     (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.square().sum().backward()
@@ -134,7 +171,7 @@ def test_any_number_of_threads_gives_the_same_bytes(dtype, exact_map, exact_grad
         torch.set_num_threads(threads)
         x = maps(16, 32, 40, dtype=dtype).requires_grad_()
         weight = torch.ones(16, requires_grad=True)
-        y, saved = fused.Normalized.apply(x, None, weight, torch.zeros(16), 1e-5, True)
+        y, _, saved = fused.Normalized.apply(x, None, weight, torch.zeros(16), 1e-5, True)
         (y.float() * torch.arange(32)).sum().backward()
         made.append([t.detach().float().numpy().tobytes() for t in (y, saved, x.grad, weight.grad)])
     torch.set_num_threads(1)
@@ -238,7 +275,7 @@ def test_rounding_is_to_the_nearest_and_ties_to_even():
     x = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 16, 64, 64)).astype(np.float32)).bfloat16()
     x = x.to(memory_format=torch.channels_last)
     weight, bias = torch.full((16,), 1.25), torch.full((16,), 0.3)
-    y, saved = fused.Normalized.apply(x, None, weight, bias, 0.0, False)
+    y, _, saved = fused.Normalized.apply(x, None, weight, bias, 0.0, False)
     factor, shift = (saved[i].view(1, -1, 1, 1) for i in (2, 3))
     # One rounding for a product and a sum together, as the compiled code does.
     expected = torch.addcmul(shift.double(), x.double(), factor.double()).float().bfloat16()

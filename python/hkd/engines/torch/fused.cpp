@@ -4,6 +4,8 @@
 //
 // A map is N x H x W x C in memory (channels last): `rows` = N H W rows of C values. Statistics, factors and sums are
 // float32, sums of chunks are added in float64 in a fixed order: the same bits with any number of threads.
+//
+// What a pass costs is the way of its maps from memory, not what is computed: they are asked for some lines ahead.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -14,6 +16,7 @@
 #endif
 
 constexpr int LANES = 16, CHUNK = 256;  // CHUNK rows of 64 channels: 32 KB, what a first-level cache holds
+constexpr int AHEAD = 4096;             // bytes: what is asked for now is there when its turn comes; measured
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
@@ -58,18 +61,29 @@ struct Lanes {
     return v;
   }
 #ifdef FLOAT32
-  Floats load(const Value* p) const { return floats(p); }
-  void store(Value* p, Floats v) const { std::memcpy(p, &v, full ? sizeof v : 4 * count); }
+  Floats load(const Value* p) const {
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + AHEAD);
+    return floats(p);
+  }
+  void store(Value* p, Floats v) const {
+    __builtin_prefetch(reinterpret_cast<char*>(p) + AHEAD, 1);
+    std::memcpy(p, &v, full ? sizeof v : 4 * count);
+  }
+  Floats sum(const Value* p, const Value* q) const { return load(p) + load(q); }
 #else
   Floats load(const Value* p) const {
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + AHEAD);
     Halves h = {};
     std::memcpy(&h, p, full ? sizeof h : 2 * count);
     return widened(h);
   }
   void store(Value* p, Floats v) const {
+    __builtin_prefetch(reinterpret_cast<char*>(p) + AHEAD, 1);
     const Halves h = rounded(v);
     std::memcpy(p, &h, full ? sizeof h : 2 * count);
   }
+  // As a map of the sum would have it.
+  Floats sum(const Value* p, const Value* q) const { return widened(rounded(load(p) + load(q))); }
 #endif
 };
 
@@ -77,17 +91,23 @@ static inline Floats positive(Floats v, Ints mask) { return mask ? v : Floats{};
 static inline Floats zero() { return Floats{}; }
 static inline Floats all(float v) { return zero() + v; }
 
-// Calls work(lanes, first channel, first row, rows) for every block of LANES channels of every chunk, chunks in parallel.
+// Calls work(lanes, first channel) for every block of LANES channels.
+template <class Work>
+static void each_block(int channels, Work work) {
+  for (int at = 0; at < channels; at += LANES) {
+    if (channels - at >= LANES) work(Lanes<true>{LANES}, at);
+    else work(Lanes<false>{channels - at}, at);
+  }
+}
+
+// Calls work(lanes, first channel, chunk, first row, rows) for every block of LANES channels of every chunk, chunks in parallel.
 template <class Work>
 static void over(int64_t rows, int channels, Work work) {
   const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(static)
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = chunk * CHUNK, count = std::min<int64_t>(CHUNK, rows - first);
-    for (int at = 0; at < channels; at += LANES) {
-      if (channels - at >= LANES) work(Lanes<true>{LANES}, at, chunk, first, count);
-      else work(Lanes<false>{channels - at}, at, chunk, first, count);
-    }
+    each_block(channels, [&](auto lanes, int at) { work(lanes, at, chunk, first, count); });
   }
 }
 
@@ -149,16 +169,18 @@ void norm_forward(const Value* x, const Value* other, Value* y, int64_t rows, in
   });
 }
 
-// The gradients of norm_forward for that of y. With `other`: y, and above, which gets the gradient of `other`.
-void norm_backward(const Value* dy, const Value* x, const Value* y, Value* above, Value* dx, int64_t rows, int channels,
-                   const float* weight, float eps, int relu, const float* saved, float* dweight, float* dbias) {
+// The gradients of norm_forward for that of y, which is dy, or dy + dy2 where dy2 is not null: two layers read y. With `other`: y,
+// and above, which gets the gradient of `other`.
+void norm_backward(const Value* dy, const Value* dy2, const Value* x, const Value* y, Value* above, Value* dx, int64_t rows,
+                   int channels, const float* weight, float eps, int relu, const float* saved, float* dweight,
+                   float* dbias) {
   const float *mean = saved, *variance = saved + channels, *factor = saved + 2 * channels, *shift = saved + 3 * channels;
   const auto found = sums(rows, channels, [&](auto lanes, int at) {
     const Floats m = lanes.floats(mean + at), a = lanes.floats(factor + at), b = lanes.floats(shift + at);
     return [=](int64_t r, Floats& one, Floats& two) {
       const int64_t i = r * channels + at;
       const Floats v = lanes.load(x + i);
-      Floats g = lanes.load(dy + i);
+      Floats g = dy2 ? lanes.sum(dy + i, dy2 + i) : lanes.load(dy + i);
       if (relu) g = positive(g, above ? lanes.load(y + i) > zero() : v * a + b > zero());
       if (above) lanes.store(above + i, g);
       one += g;
@@ -174,13 +196,13 @@ void norm_backward(const Value* dy, const Value* x, const Value* y, Value* above
     q[c] = float(-factor[c] * found[channels + c] / rows / whole);
     s[c] = float(-factor[c] * found[c] / rows - double(q[c]) * mean[c]);
   }
-  const Value* from = above ? above : dy;
+  const Value *from = above ? above : dy, *from2 = above ? nullptr : dy2;
   over(rows, channels, [&](auto lanes, int at, int64_t, int64_t first, int64_t count) {
     const Floats a = lanes.floats(factor + at), b = lanes.floats(shift + at);
     const Floats qs = lanes.floats(&q[at]), ss = lanes.floats(&s[at]);
     for (int64_t i = first * channels + at, r = 0; r < count; ++r, i += channels) {
       const Floats v = lanes.load(x + i);
-      Floats g = lanes.load(from + i);
+      Floats g = from2 ? lanes.sum(from + i, from2 + i) : lanes.load(from + i);
       if (relu && !above) g = positive(g, v * a + b > zero());
       lanes.store(dx + i, g * a + v * qs + ss);
     }
@@ -212,6 +234,32 @@ void halve_backward(const Value* dy, Value* dx, int64_t n, int height, int width
     const Value* from = dy + (r / height * rows + r % height / 2) * columns * 2 * channels;
     for (int64_t c = 0; c < columns; ++c, from += 2 * channels, to += 2 * channels)
       std::memcpy(to, from, channels * sizeof(Value));
+  }
+}
+
+// The mean of each of n maps of `pixels` rows: y is n x channels.
+void averaged(const Value* x, float* y, int64_t n, int64_t pixels, int channels) {
+#pragma omp parallel for schedule(static)
+  for (int64_t image = 0; image < n; ++image) {
+    each_block(channels, [=](auto lanes, int at) {
+      const Value* from = x + image * pixels * channels + at;
+      Floats sum = {};
+      for (int64_t r = 0; r < pixels; ++r) sum += lanes.load(from + r * channels);
+      sum /= float(pixels);
+      std::memcpy(y + image * channels + at, &sum, 4 * lanes.count);
+    });
+  }
+}
+
+// The gradient of averaged for that of y.
+void averaged_backward(const float* dy, Value* dx, int64_t n, int64_t pixels, int channels) {
+#pragma omp parallel for schedule(static)
+  for (int64_t image = 0; image < n; ++image) {
+    each_block(channels, [=](auto lanes, int at) {
+      const Floats g = lanes.floats(dy + image * channels + at) / float(pixels);
+      Value* to = dx + image * pixels * channels + at;
+      for (int64_t r = 0; r < pixels; ++r) lanes.store(to + r * channels, g);
+    });
   }
 }
 

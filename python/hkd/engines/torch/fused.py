@@ -26,9 +26,11 @@ MAPS = {torch.bfloat16: (), torch.float32: ("-DFLOAT32",)}
 POINTER, LONG, INT, FLOAT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_double
 SIGNATURES = {
     "norm_forward": ([POINTER] * 3 + [LONG, INT] + [POINTER] * 2 + [FLOAT, INT, POINTER], None),
-    "norm_backward": ([POINTER] * 5 + [LONG, INT, POINTER, FLOAT, INT] + [POINTER] * 3, None),
+    "norm_backward": ([POINTER] * 6 + [LONG, INT, POINTER, FLOAT, INT] + [POINTER] * 3, None),
     "halve": ([POINTER] * 2 + [LONG] + [INT] * 3, None),
     "halve_backward": ([POINTER] * 2 + [LONG] + [INT] * 3, None),
+    "averaged": ([POINTER] * 2 + [LONG] * 2 + [INT], None),
+    "averaged_backward": ([POINTER] * 2 + [LONG] * 2 + [INT], None),
     "squared_distance": ([POINTER] * 2 + [LONG], DOUBLE),
     "scaled_difference": ([POINTER] * 2 + [FLOAT, POINTER, LONG], None),
 }
@@ -96,10 +98,11 @@ def _at(tensor):
 
 
 class Normalized(torch.autograd.Function):
-    """relu(BatchNorm(x) weight + bias + other) with the statistics of the batch, and these, 4 x C: mean, biased variance,
+    """relu(BatchNorm(x) weight + bias + other) with the statistics of the batch, twice, and these, 4 x C: mean, biased variance,
     and the factor and shift that they come to.
 
-    x, other: N x C x H x W, other may be None; weight, bias: C, float32.
+    x, other: N x C x H x W, other may be None; weight, bias: C, float32. Twice, for two readers: what comes back from both is
+    added in the same pass as it is used, where PyTorch would add it in one of its own.
     """
 
     @staticmethod
@@ -113,24 +116,32 @@ class Normalized(torch.autograd.Function):
         ctx.save_for_backward(x, weight, saved, *([] if other is None else [top]))
         ctx.numbers = (rows, channels, eps, relu)
         ctx.mark_non_differentiable(saved)
-        return top, saved
+        ctx.set_materialize_grads(False)
+        return top, top.view_as(top), saved
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient, _):
+    def backward(ctx, one, two, _):
         x, weight, saved, *top = ctx.saved_tensors
         rows, channels, eps, relu = ctx.numbers
-        gradient, below, above = _dense(gradient), torch.empty_like(x), torch.empty_like(x) if top else None
+        gradient, *second = (_dense(g) for g in (one, two) if g is not None)
+        below, above = torch.empty_like(x), torch.empty_like(x) if top else None
         of_weight, of_bias = torch.empty(2, channels)
         library(x.dtype).norm_backward(
-            _at(gradient), _at(x), _at(top[0]) if top else None, _at(above), _at(below), rows, channels, _at(weight), eps, relu,
-            _at(saved), _at(of_weight), _at(of_bias),
+            _at(gradient), _at(second[0]) if second else None, _at(x), _at(top[0]) if top else None, _at(above), _at(below),
+            rows, channels, _at(weight), eps, relu, _at(saved), _at(of_weight), _at(of_bias),
         )  # fmt: skip
         return below, above, of_weight, of_bias, None, None
 
 
+def packed(weight, shape, stride, pad):
+    """The weights of `convolution` for maps of a shape in the order that oneDNN computes them in, which it else makes at each call."""
+    return torch.ops.mkldnn._reorder_convolution_weight(weight, [pad] * 2, [stride] * 2, [1, 1], 1, list(shape))
+
+
 def convolution(x, weight, bias, stride, pad, other=None, relu=False):
-    """relu(convolution + bias + other) in one call of oneDNN's, which adds and cuts off what it just made; for no gradient."""
+    """relu(convolution + bias + other) in one call of oneDNN's, which adds and cuts off what it just made; for no gradient.
+    weight: as it is, or packed."""
     where = ([pad, pad], [stride, stride], [1, 1], 1)
     kernel = torch.ops.mkldnn._convolution_pointwise
     if other is None:
@@ -162,19 +173,23 @@ class Halved(torch.autograd.Function):
 
 
 class Averaged(torch.autograd.Function):
-    """The mean over each whole map, N x C x 1 x 1, float32. PyTorch's own backward would make its gradient in another memory
-    format than the map's."""
+    """The mean over each whole map, N x C x 1 x 1, float32."""
 
     @staticmethod
     def forward(ctx, x):
-        ctx.like = x
-        return x.mean((2, 3), keepdim=True, dtype=torch.float32)
+        n, channels, height, width = ctx.shape = x.shape
+        x, ctx.dtype, top = _dense(x), x.dtype, torch.empty(n, channels, 1, 1)
+        library(x.dtype).averaged(_at(x), _at(top), n, height * width, channels)
+        return top
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        below = torch.empty_like(ctx.like, memory_format=torch.channels_last)
-        return below.copy_(gradient / below[0, 0].numel())
+        n, channels, height, width = ctx.shape
+        gradient = gradient.contiguous()
+        below = torch.empty(ctx.shape, dtype=ctx.dtype, memory_format=torch.channels_last)
+        library(ctx.dtype).averaged_backward(_at(gradient), _at(below), n, height * width, channels)
+        return below
 
 
 class SquaredDistance(torch.autograd.Function):

@@ -15,6 +15,7 @@ def plan(net):
     steps, frozen, learning = [], [], set()
     rest = _order(net)
     waiting = {}  # chains that run with the sum of their top and another map, by that top
+    twice = set()  # maps that two layers read, whose second reader is not found yet
     while rest:
         chain = _chain(rest)
         learns = _learns(net, chain, learning)
@@ -27,6 +28,10 @@ def plan(net):
         else:
             step = made
         if learns:
+            if isinstance(step, Normalized | Shortcut):
+                step.read_again(twice)
+            if isinstance(step, Normalized) and _read_twice(step.top, rest):
+                twice.add(step.top)
             learning.update(top for b in taken for top in b.layer.top)
             steps += [*_frozen(net, frozen), step]
             frozen = []
@@ -120,6 +125,11 @@ def _summed_next(step, rest, waiting):
     if step.relu or len(readers) != 1 or not _is_sum(_chain(rest[readers[0] :])):
         return False
     return waiting.keys().isdisjoint(rest[readers[0]].layer.bottom)
+
+
+def _read_twice(name, rest):
+    """Whether two layers read a map as it is: a third one's gradient would be added in another order."""
+    return sum(name in b.layer.bottom for b in rest) == 2 and not any(name in b.layer.top for b in rest)
 
 
 def _fused(net, chain, learns, waiting):

@@ -163,11 +163,15 @@ def eltwise(p, w, x):
     return top
 
 
+def average(x):
+    """The mean over each whole map, N x C x 1 x 1, float32."""
+    return fused.Averaged.apply(x) if fused.usable(x) else x.mean((2, 3), keepdim=True, dtype=torch.float32)
+
+
 @layer("Pooling", "pooling_param", "pool", "kernel_size", "stride", "global_pooling")
 def pooling(p, w, x):
     """Sizes are rounded up (pooling_layer.cpp:91-97); a window that hangs over is averaged over what it has."""
     if p.global_pooling:
-        average = fused.Averaged.apply if x[0].dtype == torch.bfloat16 else lambda t: t.mean((2, 3), keepdim=True)
         pool = {p.AVE: average, p.MAX: lambda t: t.amax((2, 3), keepdim=True)}
         return pool[one_of(p.pool, pool, "Pooling", "pool")](x[0])
     pool = {p.AVE: F.avg_pool2d, p.MAX: F.max_pool2d}[one_of(p.pool, (p.AVE, p.MAX), "Pooling", "pool")]

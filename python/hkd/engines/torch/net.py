@@ -161,7 +161,7 @@ class Net:
     def blobs(self):
         """Those of the last pass that can be seen: fused layers leave nothing between them. Before the first, zeros."""
         tensors = self.tensors or {name: torch.zeros(shape) for name, shape in self.shapes.items()}
-        return {name: Blob(tensor) for name, tensor in {**tensors, **self.inputs}.items()}
+        return {name: Blob(tensor) for name, tensor in {**tensors, **self.inputs}.items() if name in self.shapes}
 
     @property
     def params(self):
@@ -243,6 +243,7 @@ class Net:
             "bf16": self.bf16,
             "torch": torch.__version__,
             "processor": hashlib.sha256(fused.processor().encode()).hexdigest(),
+            "passes": hashlib.sha256(fused.SOURCE.read_bytes()).hexdigest(),
         }
 
     @property

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from hkd.engines.torch import fused, layers, memo
 from hkd.engines.torch.fields import number
 
+AGAIN = " again"
+"""What the second reader of a map asks for, after its name."""
+
 
 class Single:
     """One layer by itself."""
@@ -40,6 +43,12 @@ class Summable:
         self.other = next(name for name in sum.layer.bottom if name != self.top)
         self.relu, self.top = True, sum.layer.top[0]
 
+    def read_again(self, maps):
+        """Reads the other map, where it is among the names `maps`, as its second reader; takes it out of these."""
+        if self.other in maps:
+            maps.remove(self.other)
+            self.other += AGAIN
+
 
 class Normalized(Summable):
     """BatchNorm, Scale and perhaps ReLU in one call, with the statistics of the batch."""
@@ -53,14 +62,14 @@ class Normalized(Summable):
         x, other = tensors[self.bottom], tensors[self.other] if self.other else None
         p, blobs, (weight, bias) = self.bn.own, self.bn.blobs, self.scale.blobs
         if fused.usable(x, other):
-            made, saved = fused.Normalized.apply(x, other, weight, bias, p.eps, self.relu)
+            made, again, saved = fused.Normalized.apply(x, other, weight, bias, p.eps, self.relu)
             count = x.numel() // x.shape[1]
             layers.accumulate(p, blobs, saved[0], saved[1] * (count / (count - 1)))
         else:
             made = layers.normalized(p, blobs, x, weight, bias)
             made = made if other is None else made + other
-            made = F.relu_(made) if self.relu else made
-        tensors[self.top] = made
+            made = again = F.relu_(made) if self.relu else made
+        tensors[self.top], tensors[self.top + AGAIN] = made, again
 
     def changed(self):
         pass
@@ -86,15 +95,18 @@ class Folded(Summable):
     def __init__(self, net, chain):
         super().__init__(chain, 3)
         self.conv, self.bn, self.scale = chain[:3]
+        self.bottom = self.conv.layer.bottom[0]
         self.weights = None
 
     def __call__(self, tensors):
-        x, other = tensors[self.conv.layer.bottom[0]], tensors[self.other] if self.other else None
-        if self.weights is None:
-            self.weights = [blob.to(x.dtype) for blob in self._fold()]
+        x, other = tensors[self.bottom], tensors[self.other] if self.other else None
         p = self.conv.own
         stride, pad = number(p.stride, 1, "", ""), number(p.pad, 0, "", "")
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        on_cpu = x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        if self.weights is None:
+            weight, bias = (blob.to(x.dtype) for blob in self._fold())
+            self.weights = fused.packed(weight, x.shape, stride, pad) if on_cpu else weight, bias
+        if on_cpu:
             made = fused.convolution(x, *self.weights, stride, pad, other, self.relu)
         else:
             made = F.conv2d(x, *self.weights, stride=stride, padding=pad)
@@ -152,6 +164,12 @@ class Shortcut:
     def __init__(self, net, chain):
         self.bottom, self.top = chain[1].layer.bottom[0], chain[4].layer.top[0]
 
+    def read_again(self, maps):
+        """As that of Summable."""
+        if self.bottom in maps:
+            maps.remove(self.bottom)
+            self.bottom += AGAIN
+
     def __call__(self, tensors):
         x = tensors[self.bottom]
         tensors[self.top] = (fused.Halved if fused.usable(x) else Halved).apply(x)
@@ -200,7 +218,7 @@ class Teacher(Frozen):
     memo: a memo.Memo, or None.
     """
 
-    CHUNK = 32
+    CHUNK = 64
 
     def __init__(self, net, steps, top):
         super().__init__(steps)
