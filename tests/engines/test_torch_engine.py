@@ -13,7 +13,7 @@ import pytest
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-from conftest import ROOT, RUN, command, one_line
+from conftest import ROOT, RUN, command, needs_compiler, one_line
 from drivers import begin, finish, wait_for_a_snapshot
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
@@ -132,6 +132,17 @@ def test_the_test_images_are_caffes_to_the_bit(colour, tmp_path):
         images, labels = ours.next()
         assert np.array_equal(net.blobs["data"].data, images)
         assert np.array_equal(net.blobs["label"].data, labels)
+
+
+@pytest.mark.parametrize("phase", [caffe_pb2.TRAIN, caffe_pb2.TEST])
+@pytest.mark.parametrize(("images", "name"), [("colour", "cifar10-r14-r8"), ("fashion", "fashion-mnist-r14-r8")])
+def test_the_compiled_crops_are_those_of_numpy_to_the_bit(images, name, phase, request):
+    needs_compiler()
+    ours = feed(request.getfixturevalue(images), phase, name)
+    for k in (0, 5):
+        made, _ = ours.make(k)
+        chosen = np.arange(k * ours.batch, (k + 1) * ours.batch) % len(ours.images)
+        assert np.array_equal(made, ours._cropped(chosen, *ours._draw(k)))
 
 
 def test_a_training_image_is_a_crop_of_its_own_mirrored_or_not(colour):

@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
+from hkd.engines.torch import fused
 from hkd.engines.torch.fields import one_of, only
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
@@ -81,13 +82,19 @@ class Feed:
         return made
 
     def make(self, k):
+        """(float32 images, int64 labels) of batch k."""
         chosen = np.arange(k * self.batch, (k + 1) * self.batch) % len(self.images)
-        tops, lefts, flips = self._draw(k)
+        drawn = self._draw(k)
+        made = fused.crops(self.images, chosen, *drawn, self.mean, self.shape[2:])
+        return self._cropped(chosen, *drawn) if made is None else made, self.labels[chosen]
+
+    def _cropped(self, chosen, tops, lefts, flips):
+        """What fused.crops makes, without a compiler."""
         out = self._windows(self.images)[chosen, :, tops, lefts].astype(np.float32)
         if self.mean is not None:  # at the position of the crop (data_transformer.cpp)
             out -= self._windows(self.mean[None])[0, :, tops, lefts]
         out[flips] = out[flips, :, :, ::-1]
-        return out, self.labels[chosen]
+        return out
 
     def _windows(self, images):
         """N x C x tops x lefts x height x width: every crop of every image, without a copy."""

@@ -263,6 +263,21 @@ void averaged_backward(const float* dy, Value* dx, int64_t n, int64_t pixels, in
   }
 }
 
+// A batch of crops less the mean at their place, then mirrored: out is n x height x width x channels. Image `chosen` of images
+// (channels x rows x columns each) is cropped from row `top` and column `left`; mean is such an image, or null.
+void crops(const uint8_t* images, const int64_t* chosen, const int64_t* top, const int64_t* left, const bool* mirrored,
+           const float* mean, float* out, int64_t n, int channels, int rows, int columns, int height, int width) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int c = 0; c < channels; ++c)
+      for (int r = 0; r < height; ++r) {
+        const int64_t at = (int64_t(c) * rows + top[i] + r) * columns + left[i];
+        const uint8_t* from = images + chosen[i] * channels * rows * columns + at;
+        float* to = out + ((i * height + r) * width + (mirrored[i] ? width - 1 : 0)) * channels + c;
+        const int step = mirrored[i] ? -channels : channels;
+        for (int k = 0; k < width; ++k, to += step) *to = mean ? float(from[k]) - mean[at + k] : float(from[k]);
+      }
+}
+
 // The squared distance of two maps of `size` values.
 double squared_distance(const Value* one, const Value* other, int64_t size) {
   // As rows of LANES channels; what is left over is added by itself.

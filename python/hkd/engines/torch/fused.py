@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -31,6 +32,7 @@ SIGNATURES = {
     "halve_backward": ([POINTER] * 2 + [LONG] + [INT] * 3, None),
     "averaged": ([POINTER] * 2 + [LONG] * 2 + [INT], None),
     "averaged_backward": ([POINTER] * 2 + [LONG] * 2 + [INT], None),
+    "crops": ([POINTER] * 7 + [LONG] + [INT] * 5, None),
     "squared_distance": ([POINTER] * 2 + [LONG], DOUBLE),
     "scaled_difference": ([POINTER] * 2 + [FLOAT, POINTER, LONG], None),
 }
@@ -132,6 +134,22 @@ class Normalized(torch.autograd.Function):
             rows, channels, _at(weight), eps, relu, _at(saved), _at(of_weight), _at(of_bias),
         )  # fmt: skip
         return below, above, of_weight, of_bias, None, None
+
+
+def crops(images, chosen, tops, lefts, mirrored, mean, size):
+    """A batch of crops of `size`, less the mean, mirrored where `mirrored` says so, or None without a compiler.
+
+    images: uint8, N x C x H x W; chosen, tops, lefts: int64; mean: float32, C x H x W, or None. The array has the shape n x C x size,
+    in channels-last memory. Python's lock is not held meanwhile: it is made beside the iteration before.
+    """
+    if library(torch.float32) is None:
+        return None
+    _, channels, *whole = images.shape
+    made = np.empty((len(chosen), *size, channels), np.float32)
+    arrays = (images, chosen, tops, lefts, mirrored, mean, made)
+    at = [None if array is None else np.ascontiguousarray(array).ctypes.data for array in arrays]
+    library(torch.float32).crops(*at, len(chosen), channels, *whole, *size)
+    return made.transpose(0, 3, 1, 2)
 
 
 def packed(weight, shape, stride, pad):

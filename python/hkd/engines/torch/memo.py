@@ -86,6 +86,7 @@ class Memo:
 
     def answers(self, slots, make):
         """The rows of `slots` as one array; those that are not there from `make(places)`, places in `slots`, as an array."""
+        slots = slots.tolist()
         found = np.empty((len(slots), *self.shape), self.dtype)
         missing = np.flatnonzero(~self._read(slots, found))
         self.asked, self.kept = self.asked + len(slots), self.kept + len(slots) - len(missing)
@@ -96,20 +97,23 @@ class Memo:
 
     def _read(self, slots, found):
         """Fills `found`; whether each row was there and whole."""
-        there = np.zeros(len(slots), bool)
+        there, rows = np.zeros(len(slots), bool), []
         if self.file is None:
             return there
         try:
-            for run in _runs(slots, np.arange(len(slots))):
-                content = os.pread(self.file, len(run) * self.row, HEAD + int(slots[run[0]]) * self.row)
-                for i in run[: len(content) // self.row]:
-                    at = (i - run[0]) * self.row
-                    values, check = content[at : at + self.size], content[at + self.size : at + self.row]
-                    if check == _check(values, slots[i]):
-                        found[i] = np.frombuffer(values, self.dtype).reshape(self.shape)
+            for run in _runs(slots, range(len(slots))):
+                content = os.pread(self.file, len(run) * self.row, HEAD + slots[run[0]] * self.row)
+                for at, i in zip(range(0, len(content) - self.row + 1, self.row), run, strict=False):
+                    values = content[at : at + self.size]
+                    if content[at + self.size : at + self.row] == _check(values, slots[i]):
                         there[i] = True
+                        rows.append(values)
         except OSError as error:
             self._without(error.strerror)
+            there[:] = False
+            return there
+        if rows:
+            found[there] = np.frombuffer(b"".join(rows), self.dtype).reshape(-1, *self.shape)
         return there
 
     def _write(self, slots, found, missing):
@@ -119,7 +123,7 @@ class Memo:
             for run in _runs(slots, missing):
                 rows = [found[i].tobytes() for i in run]
                 content = b"".join(row + _check(row, slots[i]) for row, i in zip(rows, run, strict=True))
-                if os.pwrite(self.file, content, HEAD + int(slots[run[0]]) * self.row) < len(content):
+                if os.pwrite(self.file, content, HEAD + slots[run[0]] * self.row) < len(content):
                     raise OSError(0, "no space left")
         except OSError as error:
             self._without(error.strerror)
@@ -127,10 +131,15 @@ class Memo:
 
 def _check(content, slot):
     """Eight bytes that are never all zero, as those of a hole are."""
-    return (zlib.crc32(content, int(slot) & 0xFFFFFFFF) + 1).to_bytes(8, "little")
+    return (zlib.crc32(content, slot & 0xFFFFFFFF) + 1).to_bytes(8, "little")
 
 
 def _runs(slots, places):
     """`places` cut into runs of rows that lie one after another in the file."""
-    ends = np.flatnonzero(np.diff(slots[places]) != 1) + 1
-    return np.split(places, ends)
+    runs = []
+    for i in places:
+        if runs and slots[i] == slots[runs[-1][-1]] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
