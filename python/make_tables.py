@@ -7,6 +7,7 @@ python python/make_tables.py --cost --rate 20                          iteration
 python python/make_tables.py --cost --measure --jobs 2 table3          the hours at the rate of this machine
 python python/make_tables.py --experiment fashion-mnist-r14-r8         the methods of one experiment side by side
 python python/make_tables.py --measured results/measured               what is kept with the project, from its records
+python python/make_tables.py --measured results/measured --weights results/weights --lay runs    go on from what is kept
 python python/make_tables.py fashion-mnist-r14-r8-weights              hint-dynamic KD's weights over its iterations
 """
 
@@ -61,6 +62,7 @@ DEFAULTS = {
             "measured",
             "collect",
             "weights",
+            "lay",
             "pages",
             "check",
             "cost",
@@ -74,7 +76,7 @@ DEFAULTS = {
 }
 CHOICE = ("scale", "seed", "engine", "set")
 MODES = {
-    "measured": ("collect", "weights", "pages", "engine"),
+    "measured": ("collect", "weights", "lay", "pages", "engine"),
     "check": ("runs", *CHOICE),
     "cost": ("names", "scale", "nets", "rate", "measure", "jobs", "engine"),
     "experiment": ("runs", "out", *CHOICE),
@@ -102,7 +104,13 @@ def parser():
         "--weights",
         type=Path,
         metavar="FOLDER",
-        help="of --collect: keep the weights of teachers and proposed students of the paper's own length in FOLDER",
+        help="of --collect: keep the weights of teachers, stages 1 and proposed students of the paper's own length in FOLDER",
+    )
+    p.add_argument(
+        "--lay",
+        type=Path,
+        metavar="RUNS",
+        help="of --weights: only lay the teachers and stages 1 of FOLDER, with their records, into RUNS, for runs to go on from",
     )
     p.add_argument(
         "--pages",
@@ -223,7 +231,19 @@ def made(name, runs):
     return collected.rendered((TARGETS | WEIGHTS)[name], views)
 
 
+def lay(options):
+    if not options.weights:
+        raise UserError("--lay lays what --weights FOLDER has: add that")
+    if options.collect or options.pages:
+        raise UserError("--lay makes no tables: leave --collect and --pages out")
+    laid = weights.lay(options.measured, options.weights, options.lay, options.engine)
+    print(f"{len(laid)} stages in {shown(options.lay)}" + "".join(f"\n  {name}" for name in laid))
+    return 0
+
+
 def make_measured(options):
+    if options.lay:
+        return lay(options)
     if options.collect:
         print(f"{collected.collect(options.collect, options.measured)} records from {shown(options.collect)}")
         if options.weights:

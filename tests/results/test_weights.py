@@ -6,7 +6,7 @@ import shutil
 import caffe
 import pytest
 
-from conftest import MAKE, ROOT, command, official, one_line
+from conftest import EXPERIMENT, MAKE, ROOT, RUN, command, official, one_line
 from hkd.base.files import sha256
 from hkd.networks import deploy, prototxt
 from hkd.paper import experiments
@@ -27,6 +27,9 @@ def row(path):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+SCORED = [path for path in KEPT if row(path)[3] != "-"]
+
+
 def test_together_they_are_small():
     assert sum(path.stat().st_size for path in KEPT) <= MOST
 
@@ -38,12 +41,14 @@ def test_the_index_has_its_record_and_its_digest(path):
     assert digest == sha256(path) and record["scale"] == 1
     shown = (
         record["stage"],
-        f"{record['Pc']['last']:.2f}",
+        f"{record['Pc']['last']:.2f}" if record["kind"] == "teacher" or record["net"] else "-",
         f"{record['iterations']:,}",
         record["engine"],
         str(record["seed"]),
     )
     assert (stage, Pc, iterations, engine, seed) == shown
+    if Pc == "-":  # a stage 1, which is there to go on from
+        assert digest == record["digests"][records.FINAL]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_images(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=path.stem, marks=() if path == KEPT[0] else pytest.mark.slow) for path in KEPT],
+    [pytest.param(path, id=path.stem, marks=() if path == SCORED[0] else pytest.mark.slow) for path in SCORED],
 )
 def test_it_is_as_accurate_as_its_record_says_to_the_image(path, test_images, tmp_path):
     record = records.read_record(ROOT / row(path)[7])
@@ -91,7 +96,7 @@ def test_it_is_as_accurate_as_its_record_says_to_the_image(path, test_images, tm
 @pytest.fixture
 def a_run(tmp_path):
     """A runs folder and a measured folder with one of the weights that are kept, and its record."""
-    path = KEPT[0]
+    path = next(path for path in SCORED if path.parent.name == "mnist")
     place = ROOT / row(path)[7]
     stage = tmp_path / "runs" / place.relative_to(place.parents[2])
     shutil.copytree(place, stage)
@@ -131,3 +136,33 @@ def test_weights_without_a_record_are_not_listed(a_run, tmp_path):
     one_line(
         command(MAKE, "--measured", measured, "--weights", tmp_path / "kept"), "r8-strange.caffemodel", "no record"
     )
+
+
+def test_a_runs_folder_is_laid_of_what_is_kept_and_goes_on(fashion, tmp_path):
+    """Where a machine is lost with its runs folder: another net starts from the same teacher and stage 1, to the same bytes."""
+    first, second, measured, kept = (tmp_path / name for name in ("first", "second", "measured", "kept"))
+    short = [f"--set={kind}.{words}" for kind in ("teacher", "hint", "kd") for words in ("max_iter=3", "stepvalue=1,2")]
+    train = (RUN, "--experiment", EXPERIMENT, "--data", fashion, "--method", "layerwise", "--stage", "kd", *short)
+    command(*train, "--runs", first, check=0)
+    command(MAKE, "--measured", measured, "--collect", first, "--weights", kept, check=0)
+    lay = (MAKE, "--measured", measured, "--weights", kept, "--lay", second)
+    assert command(*lay, check=0).stdout.startswith("4 stages in")
+    assert command(*train, "--runs", second, "--dry-run", check=0).stdout.count("finished, used again") == 4
+    command(*train, "--runs", second, check=0)
+    ends = [next(runs.glob("*/*/*-kd-net1*")) / records.FINAL for runs in (first, second)]
+    assert sha256(ends[0]) == sha256(ends[1])
+    command(*lay, check=0)  # over itself
+    shutil.copytree(ends[0].parents[1], second.with_name("third") / ends[0].parents[1].relative_to(first))
+    teacher = next((tmp_path / "third").glob("*/*/r14w4-teacher*"))
+    records.write_record(teacher, {**records.read_record(teacher), "seconds": 1.0})
+    one_line(command(*lay[:-1], tmp_path / "third"), "is another run than", "r14w4-teacher")
+
+
+def test_nothing_is_laid_without_a_word(a_run, tmp_path):
+    _, runs, measured = a_run
+    lay = ("--measured", measured, "--lay", tmp_path / "laid")
+    command(MAKE, "--measured", measured, "--collect", runs, check=0)
+    one_line(command(MAKE, *lay), "--weights", "add")
+    one_line(command(MAKE, *lay, "--weights", WEIGHTS, "--collect", runs), "--lay", "leave")
+    (tmp_path / "empty").mkdir()
+    one_line(command(MAKE, *lay, "--weights", tmp_path / "empty"), "none is laid")

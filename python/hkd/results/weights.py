@@ -1,6 +1,7 @@
-"""Weights that are kept with the project: teachers and students of the proposed method, trained at the paper's own length, and the
-page that lists them."""
+"""Weights that are kept with the project, trained at the paper's own length: teachers, students of the proposed method, and the
+stages 1 that students start from; and the page that lists them."""
 
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from hkd.stages.given.files import kind
 FOLDER, KEPT_AS = ROOT / "results/weights", ".caffemodel"
 HEADS = ("weights", "trained in", "stage", "Pc last (%)", "iterations", "engine", "seed", "record", "sha256")
 ABOUT = (
-    "caffemodel files for `prototxt/*/r*-deploy.prototxt`, a student's without its teacher's layers. Pc is that of the whole official test set; a test finds it again with BVLC Caffe, to the image. The images are not ours; the "
-    "weights are under the license of the project, BSD 2-clause.",
+    "caffemodel files for `prototxt/*/r*-deploy.prototxt`, a student's without its teacher's layers. Pc is that of the whole official test set; a test finds it again with BVLC Caffe, to the image. What has no Pc is a stage 1, as its "
+    "stage left it. The images are not ours; the weights are under the license of the project, BSD 2-clause.",
     "`python/make_tables.py --measured results/measured --collect RUNS --weights results/weights` adds those of a runs folder and makes "
-    "this page.",
+    "this page; with `--lay RUNS` in place of `--collect RUNS` teachers and stages 1 are laid into a runs folder with their records, and "
+    "`run_stage.py` goes on from them.",
 )
 
 
@@ -47,22 +49,55 @@ def found(name, folder=FOLDER):
 
 
 def keep(runs, folder):
-    """Copies the weights of every finished teacher and proposed student under `runs` that has the paper's own length to
+    """Copies the weights of every finished teacher, stage 1 and proposed student under `runs` that has the paper's own length to
     folder/DATASET/STAGE.caffemodel (STAGE-seed2 of another seed). Raises UserError rather than replace other weights."""
     for path in sorted(Path(runs).glob("*/full-seed*/*/record.json")):
         record = records.read_record(path.parent)
-        if SET_ASIDE.search(path.parent.name) or record["Pc"] is None or record["method"] not in (None, PROPOSED):
-            continue
-        if record.get("origin"):  # a teacher of other people, under their license
+        if SET_ASIDE.search(path.parent.name) or not _is_kept(record):
             continue
         kept = _place(folder, record)
-        content = _own_layers(finals.weights((path.parent / records.FINAL).read_bytes(), record["dataset"]))
+        content = finals.weights((path.parent / records.FINAL).read_bytes(), record["dataset"])
+        content = _own_layers(content) if record["net"] else content
         if kept.exists() and kept.read_bytes() != content:
             raise UserError(
                 f"{shown(kept)} has other weights than {shown(path.parent)}: delete the ones that are wrong"
             )
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, content)
+
+
+def _is_kept(record):
+    """Teachers but other people's, which are under their license; what nets 1 to 3 share; and the proposed method's students."""
+    if record["kind"] == "teacher":
+        return not record.get("origin")
+    return not record["net"] or record["method"] == PROPOSED
+
+
+def lay(measured, folder, runs, engine=None):
+    """Lays stages whose weights are kept in `folder` into a runs folder, as if they had been trained there, so that what starts from
+    them can go on; returns their names, DATASET/LENGTH/STAGE. A stage needs the file that its record names, to the byte: a student's,
+    which has lost layers, is not laid. engine: of one alone. Raises UserError where another run of such a stage lies in `runs`, and
+    where there is none to lay."""
+    kept = {sha256(path): path for path in Path(folder).glob(f"*/*{KEPT_AS}")}
+    laid = []
+    for path in sorted((Path(measured) / "records").glob(f"{engine or '*'}/*/full-seed*/*/record.json")):
+        record, own = records.read_record(path.parent), Path(runs) / Path(*path.parent.parts[-3:])
+        weights = kept.get(record["digests"][records.FINAL])
+        if weights is None:
+            continue
+        if own.exists() and records.read_record(own) != record:
+            raise UserError(
+                f"{shown(own)} is another run than {shown(path.parent)}: lay into another folder, or of one --engine"
+            )
+        shutil.copytree(path.parent, own, dirs_exist_ok=True)
+        shutil.copyfile(weights, own / records.FINAL)
+        records.note_finished(own, record)
+        laid.append(str(own.relative_to(runs)))
+    if not laid:
+        raise UserError(
+            f"no file in {shown(Path(folder))} is what a record in {shown(Path(measured))} names: none is laid"
+        )
+    return laid
 
 
 def page(folder, measured):
@@ -87,7 +122,7 @@ def page(folder, measured):
                 str(path.relative_to(folder)),
                 f"{about.name} ({about.reported_in})",
                 record["stage"],
-                f"{record['Pc']['last']:.2f}",
+                f"{record['Pc']['last']:.2f}" if record["kind"] == "teacher" or record["net"] else "-",
                 f"{record['iterations']:,}",
                 records.engine(record),
                 record["seed"],

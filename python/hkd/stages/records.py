@@ -180,13 +180,17 @@ def _refuse_foreign(folder, names):
 def prepare_note(folder, stage, digest, files=FILES):
     """Writes stage.json: these files of the stage are written. With none it says that they are about to be: a kill while they are
     leaves what is known as ours."""
-    note = {
-        "stage": stage.name,
-        "experiment": stage.experiment.name,
-        "digest": digest,
-        "iterations": stage.iterations,
-        "files": {name: sha256(folder / name) for name in files},
-    }
+    digests = {name: sha256(folder / name) for name in files}
+    _write_note(folder, stage.name, stage.experiment.name, digest, stage.iterations, digests)
+
+
+def note_finished(folder, record):
+    """Writes the stage.json of a finished stage that was brought here without the files that it was trained from."""
+    _write_note(folder, record["stage"], record["experiment"], record["digests"]["stage"], record["iterations"], {})
+
+
+def _write_note(folder, stage, experiment, digest, iterations, files):
+    note = {"stage": stage, "experiment": experiment, "digest": digest, "iterations": iterations, "files": files}
     write_whole(folder / "stage.json", json.dumps(note, indent=1) + "\n")
 
 
