@@ -29,6 +29,7 @@ STAGES = {
     "MNIST teacher 32": ("mnist-r32-r8", "", "teacher", None),
     "MNIST hint step 3, 32 -> 8": ("mnist-r32-r8", "layerwise", "hint", 3),
 }
+ONE_BATCH = "bf16, one batch"  # over and over: what data loading costs is the difference
 PORTS = ("bf16 port", "bf16 port, compiled")
 
 
@@ -53,7 +54,7 @@ def main(folder):
     results = {"matrix product, one thread, GFLOP/s": matrix_products()}
     for name in STAGES:
         stage = plan(name)
-        whats = ["fp32", "bf16"]
+        whats = ["fp32", "bf16", ONE_BATCH]
         # The maps of padded images have too many crops to be kept.
         whats += ["bf16, answers kept"] if "KD" in name or "MNIST hint" in name else []
         whats += PORTS if stage.experiment.dataset == "cifar10" else ()
@@ -88,6 +89,7 @@ def _summary(ms, limit):
     shown = {f"{what}_ms": round(value, 1) for what, value in ms.items()}
     shown["convolutions alone, bf16_ms"] = round(limit, 1)
     shown["bf16_over_fp32"] = round(ms["bf16"] / ms["fp32"], 3)
+    shown["data_share_of_bf16"] = round(1 - ms[ONE_BATCH] / ms["bf16"], 3)
     if PORTS[0] in ms:
         best = min(ms[what] for what in PORTS)
         shown["bf16_over_the_better_port"] = round(ms["bf16"] / best, 3)
@@ -203,6 +205,9 @@ def iteration(what, name, threads, folder):
         theirs.net.forward(end="data")
         same_batches.start(theirs, stage, None, theirs.net.blobs["data"].data.copy(), folder / "start.caffemodel")
         solver.net.copy_from(str(folder / "start.caffemodel"))
+    if what == ONE_BATCH:
+        batch = solver.net.feed.make(0)
+        solver.net.feed.next = lambda: batch
     if what.endswith("kept"):
         solver.keep_answers(folder, "pixels", print)
         for _ in range(2):  # asked the first time, kept the second: from then on the same batches over again
