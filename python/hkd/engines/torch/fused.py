@@ -146,8 +146,8 @@ def crops(images, chosen, tops, lefts, mirrored, mean, size):
         return None
     _, channels, *whole = images.shape
     made = np.empty((len(chosen), *size, channels), np.float32)
-    arrays = (images, chosen, tops, lefts, mirrored, mean, made)
-    at = [None if array is None else np.ascontiguousarray(array).ctypes.data for array in arrays]
+    given = [x if x is None else np.ascontiguousarray(x) for x in (images, chosen, tops, lefts, mirrored, mean)]
+    at = [x if x is None else x.ctypes.data for x in (*given, made)]
     library(torch.float32).crops(*at, len(chosen), channels, *whole, *size)
     return made.transpose(0, 3, 1, 2)
 
