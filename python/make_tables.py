@@ -49,31 +49,6 @@ OF_EXPERIMENTS = (*experiments.EXPERIMENTS, *WEIGHTS)
 NAMES = (*TARGETS, "claims", "report", *OF_EXPERIMENTS)
 
 
-DEFAULTS = {
-    "names": [],
-    "runs": default_folder("runs"),
-    "out": default_folder("results"),
-    "rate": 10.0,
-    "jobs": 1,
-    "nets": NETS,
-    **dict.fromkeys(
-        (
-            "experiment",
-            "measured",
-            "collect",
-            "weights",
-            "lay",
-            "pages",
-            "check",
-            "cost",
-            "measure",
-            "scale",
-            "seed",
-            "engine",
-            "set",
-        )
-    ),
-}
 CHOICE = ("scale", "seed", "engine", "set")
 MODES = {
     "measured": ("collect", "weights", "lay", "pages", "engine"),
@@ -83,6 +58,14 @@ MODES = {
     "": ("names", "runs", "out", *CHOICE),
 }
 """What goes with --measured, --check, --cost, --experiment, and with none of them."""
+DEFAULTS = dict.fromkeys((*filter(None, MODES), *(key for keys in MODES.values() for key in keys))) | {
+    "names": [],
+    "runs": default_folder("runs"),
+    "out": default_folder("results"),
+    "rate": 10.0,
+    "jobs": 1,
+    "nets": NETS,
+}
 OF_MEASURE = ("jobs", "engine")
 
 

@@ -61,7 +61,7 @@ def made_up():
 
 
 def kept_with(folder, curves):
-    """A Kept with one record and a curves beside it."""
+    """A Kept with one record, and the losses of a stage beside it."""
     path = folder / "side-by-side/one.json"
     path.parent.mkdir(parents=True)
     loss_curves.write(path, curves)

@@ -6,7 +6,18 @@ import math
 from caffe.proto import caffe_pb2
 
 from hkd.engines.torch import layers, memo
-from hkd.engines.torch.steps import Folded, Frozen, Normalized, Nothing, Shortcut, Single, Summable, Summed, Teacher
+from hkd.engines.torch.steps import (
+    AGAIN,
+    Folded,
+    Frozen,
+    Normalized,
+    Nothing,
+    Shortcut,
+    Single,
+    Summable,
+    Summed,
+    Teacher,
+)
 from hkd.networks.resnet import TEACHER
 
 
@@ -29,7 +40,7 @@ def plan(net):
             step = made
         if learns:
             if isinstance(step, Normalized | Shortcut):
-                step.read_again(twice)
+                _read_again(step, twice)
             if isinstance(step, Normalized) and _read_twice(step.top, rest):
                 twice.add(step.top)
             learning.update(top for b in taken for top in b.layer.top)
@@ -130,6 +141,15 @@ def _summed_next(step, rest, waiting):
 def _read_twice(name, rest):
     """Whether two layers read a map as it is: a third one's gradient would be added in another order."""
     return sum(name in b.layer.bottom for b in rest) == 2 and not any(name in b.layer.top for b in rest)
+
+
+def _read_again(step, twice):
+    """Makes a shortcut, or a sum with one, the second reader of its map where that is in `twice`, and takes it out of these."""
+    field = "bottom" if isinstance(step, Shortcut) else "other"
+    name = getattr(step, field)
+    if name in twice:
+        twice.remove(name)
+        setattr(step, field, name + AGAIN)
 
 
 def _fused(net, chain, learns, waiting):

@@ -43,12 +43,6 @@ class Summable:
         self.other = next(name for name in sum.layer.bottom if name != self.top)
         self.relu, self.top = True, sum.layer.top[0]
 
-    def read_again(self, maps):
-        """Reads the other map, where it is among the names `maps`, as its second reader; takes it out of these."""
-        if self.other in maps:
-            maps.remove(self.other)
-            self.other += AGAIN
-
 
 class Normalized(Summable):
     """BatchNorm, Scale and perhaps ReLU in one call, with the statistics of the batch."""
@@ -163,12 +157,6 @@ class Shortcut:
 
     def __init__(self, net, chain):
         self.bottom, self.top = chain[1].layer.bottom[0], chain[4].layer.top[0]
-
-    def read_again(self, maps):
-        """As that of Summable."""
-        if self.bottom in maps:
-            maps.remove(self.bottom)
-            self.bottom += AGAIN
 
     def __call__(self, tensors):
         x = tensors[self.bottom]
