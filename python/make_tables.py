@@ -87,7 +87,7 @@ def parser():
         "--weights",
         type=Path,
         metavar="FOLDER",
-        help="of --collect: keep the weights of teachers, stages 1 and proposed students of the paper's own length in FOLDER",
+        help="of --collect: keep the weights of teachers, and of stages 1 and proposed students of the paper's own length, in FOLDER",
     )
     p.add_argument(
         "--lay",

@@ -38,7 +38,7 @@ def test_together_they_are_small():
 def test_the_index_has_its_record_and_its_digest(path):
     _, _, stage, Pc, iterations, engine, seed, place, digest = row(path)
     record = records.read_record(ROOT / place)
-    assert digest == sha256(path) and record["scale"] == 1
+    assert digest == sha256(path) and (record["scale"] == 1 or record["kind"] == "teacher")
     shown = (
         record["stage"],
         f"{record['Pc']['last']:.2f}" if record["kind"] == "teacher" or record["net"] else "-",
@@ -156,6 +156,21 @@ def test_a_runs_folder_is_laid_of_what_is_kept_and_goes_on(fashion, tmp_path):
     teacher = next((tmp_path / "third").glob("*/*/r14w4-teacher*"))
     records.write_record(teacher, {**records.read_record(teacher), "seconds": 1.0})
     one_line(command(*lay[:-1], tmp_path / "third"), "is another run than", "r14w4-teacher")
+
+
+def test_of_a_scaled_run_the_teacher_is_kept_and_laid(fashion, tmp_path):
+    """So that a table whose machine was lost is finished with one teacher."""
+    first, second, measured, kept = (tmp_path / name for name in ("first", "second", "measured", "kept"))
+    train = (RUN, "--experiment", EXPERIMENT, "--data", fashion, "--method", "hint-kd", "--stage", "kd")
+    train = (*train, "--scale", "0.0002", "--seed", 3)
+    command(*train, "--runs", first, check=0)
+    command(MAKE, "--measured", measured, "--collect", first, "--weights", kept, check=0)
+    (teacher,) = kept.glob("*/*.caffemodel")
+    assert teacher.name == "r14w4-teacher-scale0.0002-seed3.caffemodel"
+    command(MAKE, "--measured", measured, "--weights", kept, "--lay", second, check=0)
+    command(*train, "--runs", second, check=0)
+    ends = [next(runs.glob("*/*/*-kd-net1*")) / records.FINAL for runs in (first, second)]
+    assert sha256(ends[0]) == sha256(ends[1])
 
 
 def test_nothing_is_laid_without_a_word(a_run, tmp_path):

@@ -1,5 +1,5 @@
-"""Weights that are kept with the project, trained at the paper's own length: teachers, students of the proposed method, and the
-stages 1 that students start from; and the page that lists them."""
+"""Weights that are kept with the project: teachers; of the paper's own length also students of the proposed method, and the stages
+1 that students start from; and the page that lists them."""
 
 import shutil
 from collections import defaultdict
@@ -11,6 +11,7 @@ from hkd.base.cli import ROOT, UserError, did_you_mean
 from hkd.base.files import sha256, shown, write_whole
 from hkd.networks import resnet
 from hkd.paper import experiments
+from hkd.paper.settings import number_text
 from hkd.results.rows import PROPOSED
 from hkd.results.runs import SET_ASIDE
 from hkd.results.sheet import Sheet, markdown
@@ -21,7 +22,7 @@ FOLDER, KEPT_AS = ROOT / "results/weights", ".caffemodel"
 HEADS = ("weights", "trained in", "stage", "Pc last (%)", "iterations", "engine", "seed", "record", "sha256")
 ABOUT = (
     "caffemodel files for `prototxt/*/r*-deploy.prototxt`, a student's without its teacher's layers. Pc is that of the whole official test set; a test finds it again with BVLC Caffe, to the image. What has no Pc is a stage 1, as its "
-    "stage left it. The images are not ours; the weights are under the license of the project, BSD 2-clause.",
+    "stage left it. The name says where a run was scaled: those teachers are here so that its table can be finished on another machine. The images are not ours; the weights are under the license of the project, BSD 2-clause.",
     "`python/make_tables.py --measured results/measured --collect RUNS --weights results/weights` adds those of a runs folder and makes "
     "this page; with `--lay RUNS` in place of `--collect RUNS` teachers and stages 1 are laid into a runs folder with their records, and "
     "`run_stage.py` goes on from them.",
@@ -49,9 +50,10 @@ def found(name, folder=FOLDER):
 
 
 def keep(runs, folder):
-    """Copies the weights of every finished teacher, stage 1 and proposed student under `runs` that has the paper's own length to
-    folder/DATASET/STAGE.caffemodel (STAGE-seed2 of another seed). Raises UserError rather than replace other weights."""
-    for path in sorted(Path(runs).glob("*/full-seed*/*/record.json")):
+    """Copies the weights of every finished teacher under `runs`, and of stages 1 and proposed students of the paper's own length, to
+    folder/DATASET/STAGE.caffemodel (STAGE-scale0.125-seed2 of another length and seed). Raises UserError rather than replace
+    other weights."""
+    for path in sorted(Path(runs).glob("*/*/*/record.json")):
         record = records.read_record(path.parent)
         if SET_ASIDE.search(path.parent.name) or not _is_kept(record):
             continue
@@ -67,10 +69,11 @@ def keep(runs, folder):
 
 
 def _is_kept(record):
-    """Teachers but other people's, which are under their license; what nets 1 to 3 share; and the proposed method's students."""
+    """Teachers but other people's, which are under their license; at the paper's own length, what nets 1 to 3 share, and the
+    proposed method's students."""
     if record["kind"] == "teacher":
         return not record.get("origin")
-    return not record["net"] or record["method"] == PROPOSED
+    return record["scale"] == 1 and (not record["net"] or record["method"] == PROPOSED)
 
 
 def lay(measured, folder, runs, engine=None):
@@ -80,7 +83,7 @@ def lay(measured, folder, runs, engine=None):
     where there is none to lay."""
     kept = {sha256(path): path for path in Path(folder).glob(f"*/*{KEPT_AS}")}
     laid = []
-    for path in sorted((Path(measured) / "records").glob(f"{engine or '*'}/*/full-seed*/*/record.json")):
+    for path in sorted((Path(measured) / "records").glob(f"{engine or '*'}/*/*/*/record.json")):
         record, own = records.read_record(path.parent), Path(runs) / Path(*path.parent.parts[-3:])
         weights = kept.get(record["digests"][records.FINAL])
         if weights is None:
@@ -103,7 +106,7 @@ def lay(measured, folder, runs, engine=None):
 def page(folder, measured):
     """README.md of `folder`: every file of weights with its record in measured/records. Raises UserError for one without."""
     found = defaultdict(list)
-    for path in sorted((Path(measured) / "records").glob("*/*/full-seed*/*/record.json")):
+    for path in sorted((Path(measured) / "records").glob("*/*/*/*/record.json")):
         record = records.read_record(path.parent)
         found[_place(folder, record)].append((path.parent.relative_to(measured), record))
     rows = []
@@ -142,5 +145,6 @@ def _own_layers(caffemodel):
 
 
 def _place(folder, record):
+    scale = "" if record["scale"] == 1 else f"-scale{number_text(record['scale'])}"
     seed = "" if record["seed"] == 1 else f"-seed{record['seed']}"
-    return Path(folder) / record["dataset"] / f"{record['stage']}{seed}.caffemodel"
+    return Path(folder) / record["dataset"] / f"{record['stage']}{scale}{seed}.caffemodel"
