@@ -1,6 +1,5 @@
 """The Data layer: an LMDB decoded once into memory, batches in its order, cropped, mirrored and the mean subtracted."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -18,7 +17,7 @@ TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 
 
 class Feed:
-    """The batches of one Data layer, in the order of the LMDB and over again (data_layer.cpp), made one ahead in a thread.
+    """The batches of one Data layer, in the order of the LMDB and over again (data_layer.cpp).
 
     images: uint8, N x C x H x W; labels: int64, N. Batch k holds images k * batch to (k + 1) * batch - 1, modulo N. The
     crops and mirrors of batch k are drawn from (random_seed, k) alone.
@@ -36,7 +35,6 @@ class Feed:
         self.crop, self.mirror = layer.transform_param.crop_size, layer.transform_param.mirror
         self.mean = _mean(layer.transform_param, self.images.shape[1:], where)
         self.next_batch = 0
-        self._ahead, self._pool = (None, None), ThreadPoolExecutor(1)
 
     @property
     def shape(self):
@@ -74,12 +72,10 @@ class Feed:
         self.next_batch += 1
 
     def next(self):
-        """(float32 images, int64 labels) of the next batch."""
-        k, self.next_batch = self.next_batch, self.next_batch + 1
-        number, made = self._ahead
-        made = made.result() if number == k else self.make(k)
-        self._ahead = (k + 1, self._pool.submit(self.make, k + 1))
-        return made
+        """(float32 images, int64 labels) of the next batch. Made when it is asked for: a thread that made it ahead
+        was no faster, it took its time from the iteration's."""
+        self.next_batch += 1
+        return self.make(self.next_batch - 1)
 
     def make(self, k):
         """(float32 images, int64 labels) of batch k."""

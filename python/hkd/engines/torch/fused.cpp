@@ -267,6 +267,7 @@ void averaged_backward(const float* dy, Value* dx, int64_t n, int64_t pixels, in
 // (channels x rows x columns each) is cropped from row `top` and column `left`; mean is such an image, or null.
 void crops(const uint8_t* images, const int64_t* chosen, const int64_t* top, const int64_t* left, const bool* mirrored,
            const float* mean, float* out, int64_t n, int channels, int rows, int columns, int height, int width) {
+#pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < n; ++i)
     for (int c = 0; c < channels; ++c)
       for (int r = 0; r < height; ++r) {

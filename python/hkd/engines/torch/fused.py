@@ -140,7 +140,7 @@ def crops(images, chosen, tops, lefts, mirrored, mean, size):
     """A batch of crops of `size`, less the mean, mirrored where `mirrored` says so, or None without a compiler.
 
     images: uint8, N x C x H x W; chosen, tops, lefts: int64; mean: float32, C x H x W, or None. The array has the shape n x C x size,
-    in channels-last memory. Python's lock is not held meanwhile: it is made beside the iteration before.
+    in channels-last memory.
     """
     if library(torch.float32) is None:
         return None
