@@ -11,12 +11,12 @@ from hkd.base.cli import ROOT, UserError, did_you_mean
 from hkd.base.files import sha256, shown, write_whole
 from hkd.networks import resnet
 from hkd.paper import experiments
-from hkd.paper.settings import number_text
 from hkd.results.rows import PROPOSED
 from hkd.results.runs import SET_ASIDE
 from hkd.results.sheet import Sheet, markdown
 from hkd.stages import finals, records
 from hkd.stages.given.files import kind
+from hkd.stages.names import group
 
 FOLDER, KEPT_AS = ROOT / "results/weights", ".caffemodel"
 HEADS = ("weights", "trained in", "stage", "Pc last (%)", "iterations", "engine", "seed", "record", "sha256")
@@ -110,7 +110,7 @@ def page(folder, measured):
         record = records.read_record(path.parent)
         found[_place(folder, record)].append((path.parent.relative_to(measured), record))
     rows = []
-    for path in sorted(Path(folder).glob("*/*.caffemodel")):
+    for path in sorted(Path(folder).glob(f"*/*{KEPT_AS}")):
         if path not in found:
             raise UserError(
                 f"{shown(path)} has no record in {shown(Path(measured) / 'records')}: --collect the runs that it is of"
@@ -145,6 +145,6 @@ def _own_layers(caffemodel):
 
 
 def _place(folder, record):
-    scale = "" if record["scale"] == 1 else f"-scale{number_text(record['scale'])}"
-    seed = "" if record["seed"] == 1 else f"-seed{record['seed']}"
-    return Path(folder) / record["dataset"] / f"{record['stage']}{scale}{seed}.caffemodel"
+    length = group(record["dataset"], record["scale"], record["seed"]).name
+    other = "" if length == "full-seed1" else f"-{length.removeprefix('full-')}"
+    return Path(folder) / record["dataset"] / f"{record['stage']}{other}{KEPT_AS}"

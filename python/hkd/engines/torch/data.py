@@ -72,8 +72,8 @@ class Feed:
         self.next_batch += 1
 
     def next(self):
-        """(float32 images, int64 labels) of the next batch. Made when it is asked for: a thread that made it ahead
-        was no faster, it took its time from the iteration's."""
+        """(float32 images, int64 labels) of the next batch."""
+        # Made when it is asked for: a thread that made it ahead was no faster, it took its time from the iteration's.
         self.next_batch += 1
         return self.make(self.next_batch - 1)
 
