@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from caffe.proto import caffe_pb2
 
 from conftest import ROOT, command, needs_compiler
 from hkd.engines import choice, devices
@@ -23,7 +24,7 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
-from hkd.engines.torch import fused, get_solver, steps
+from hkd.engines.torch import fused, get_solver, layers, steps
 
 CPU = Device((), 1, "")
 WIDTHS = (16, 32, 64, 20, 80, 3)  # whole blocks of 16 channels, and rests
@@ -82,6 +83,17 @@ def test_normalization_and_its_gradients(channels, relu, summed, dtype, exact_ma
     # Where y is so near to 0 that rounding makes it 0, its sum's gradient is cut off as ReLU's is.
     for mine, exact_one in zip(ours, given, strict=True):
         assert apart(mine.grad, exact_one.grad) < exact_gradient
+
+
+def test_the_stored_statistics_are_those_of_the_layer_by_itself():
+    p = caffe_pb2.BatchNormParameter(moving_average_fraction=0.95)
+    saved, ours = torch.rand(4, 20), [torch.rand(20), torch.rand(20), torch.tensor([3.0])]
+    theirs = [blob.clone() for blob in ours]
+    for _ in range(3):
+        fused.accumulate(saved, 100, p.moving_average_fraction, ours)
+        layers.accumulate(p, theirs, saved[0], saved[1] * (100 / 99))
+    for mine, other in zip(ours, theirs, strict=True):
+        assert apart(mine, other) < 1e-6
 
 
 @pytest.mark.parametrize("summed", [False, True])

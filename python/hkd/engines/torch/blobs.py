@@ -47,6 +47,15 @@ def proto(tensor):
     return blob
 
 
+def as_blob(vector, shape):
+    """A vector's memory as a blob of a shape: that of a convolution in channels-last memory, as the maps are. PyTorch else makes such
+    a copy of its weights twice an iteration."""
+    if len(shape) != 4:
+        return vector.view(shape)
+    n, channels, height, width = shape
+    return vector.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
 def filled(shape, filler, random_seed, name):
     """A parameter blob as its filler makes it (filler.hpp), from random numbers of (random_seed, name) alone."""
     if isinstance(filler, float):

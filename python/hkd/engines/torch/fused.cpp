@@ -169,6 +169,17 @@ void norm_forward(const Value* x, const Value* other, Value* y, int64_t rows, in
   });
 }
 
+// Adds the mean and the unbiased variance in `saved` to what Caffe's BatchNorm has stored (batch_norm_layer.cpp:125-147): sums, and
+// the number that both are divided by.
+void accumulate(const float* saved, int64_t rows, int channels, float fraction, float* mean, float* variance, float* divisor) {
+  const double unbiased = double(rows) / (rows - 1);
+  for (int c = 0; c < channels; ++c) {
+    mean[c] = mean[c] * fraction + saved[c];
+    variance[c] = variance[c] * fraction + float(saved[channels + c] * unbiased);
+  }
+  *divisor = *divisor * fraction + 1;
+}
+
 // The gradients of norm_forward for that of y, which is dy, or dy + dy2 where dy2 is not null: two layers read y. With `other`: y,
 // and above, which gets the gradient of `other`.
 void norm_backward(const Value* dy, const Value* dy2, const Value* x, const Value* y, Value* above, Value* dx, int64_t rows,

@@ -28,6 +28,7 @@ POINTER, LONG, INT, FLOAT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_in
 SIGNATURES = {
     "norm_forward": ([POINTER] * 3 + [LONG, INT] + [POINTER] * 2 + [FLOAT, INT, POINTER], None),
     "norm_backward": ([POINTER] * 6 + [LONG, INT, POINTER, FLOAT, INT] + [POINTER] * 3, None),
+    "accumulate": ([POINTER, LONG, INT, FLOAT] + [POINTER] * 3, None),
     "halve": ([POINTER] * 2 + [LONG] + [INT] * 3, None),
     "halve_backward": ([POINTER] * 2 + [LONG] + [INT] * 3, None),
     "averaged": ([POINTER] * 2 + [LONG] * 2 + [INT], None),
@@ -128,12 +129,18 @@ class Normalized(torch.autograd.Function):
         rows, channels, eps, relu = ctx.numbers
         gradient, *second = (_dense(g) for g in (one, two) if g is not None)
         below, above = torch.empty_like(x), torch.empty_like(x) if top else None
-        of_weight, of_bias = torch.empty(2, channels)
+        of_weight, of_bias = torch.empty(channels), torch.empty(channels)
         library(x.dtype).norm_backward(
             _at(gradient), _at(second[0]) if second else None, _at(x), _at(top[0]) if top else None, _at(above), _at(below),
             rows, channels, _at(weight), eps, relu, _at(saved), _at(of_weight), _at(of_bias),
         )  # fmt: skip
         return below, above, of_weight, of_bias, None, None
+
+
+def accumulate(saved, count, fraction, stored):
+    """Adds a batch's statistics to BatchNorm's three blobs, as layers.accumulate does. saved: Normalized's; count: the values of a
+    channel that they are of; stored: float32, changed in place."""
+    library(torch.float32).accumulate(_at(saved), count, saved.shape[1], fraction, *map(_at, stored))
 
 
 def crops(images, chosen, tops, lefts, mirrored, mean, size):

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown, write_whole
-from hkd.engines.torch.blobs import array, proto
+from hkd.engines.torch.blobs import array, as_blob, proto
 from hkd.engines.torch.fields import one_of, only
 from hkd.engines.torch.net import TEST, TRAIN, Net
 from hkd.networks import prototxt, solvers
@@ -63,9 +63,9 @@ class Solver:
         for (blob, lr, decay), end, size in zip(self.learning, ends, sizes, strict=True):
             part = slice(end - size, end)
             with torch.no_grad():
-                self.weights[part] = blob.detach().flatten()
-                blob.data = self.weights[part].view(blob.shape)
-            blob.grad = self.gradients[part].view(blob.shape)
+                own = as_blob(self.weights[part], blob.shape)
+                blob.data = own.copy_(blob)
+            blob.grad = as_blob(self.gradients[part], blob.shape)
             self.rates[part], self.decays[part] = lr, decay
 
     def step(self, iterations):
@@ -135,7 +135,7 @@ class Solver:
                     continue
                 seen.add(id(blob))
                 if lr:
-                    yield blob, self.momenta[at : at + blob.numel()].view(blob.shape)
+                    yield blob, as_blob(self.momenta[at : at + blob.numel()], blob.shape)
                     at += blob.numel()
                 else:
                     yield blob, None

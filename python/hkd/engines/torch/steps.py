@@ -57,8 +57,7 @@ class Normalized(Summable):
         p, blobs, (weight, bias) = self.bn.own, self.bn.blobs, self.scale.blobs
         if fused.usable(x, other):
             made, again, saved = fused.Normalized.apply(x, other, weight, bias, p.eps, self.relu)
-            count = x.numel() // x.shape[1]
-            layers.accumulate(p, blobs, saved[0], saved[1] * (count / (count - 1)))
+            fused.accumulate(saved, x.numel() // x.shape[1], p.moving_average_fraction, blobs)
         else:
             made = layers.normalized(p, blobs, x, weight, bias)
             made = made if other is None else made + other
