@@ -181,3 +181,5 @@ def test_nothing_is_laid_without_a_word(a_run, tmp_path):
     one_line(command(MAKE, *lay, "--weights", WEIGHTS, "--collect", runs), "--lay", "leave")
     (tmp_path / "empty").mkdir()
     one_line(command(MAKE, *lay, "--weights", tmp_path / "empty"), "none is laid")
+    one_line(command(MAKE, *lay, "--weights", tmp_path / "absent"), "absent is no folder", "none is laid")
+    one_line(command(MAKE, *lay, "--weights", WEIGHTS, "--engine", "jax"), "records/jax is no folder")

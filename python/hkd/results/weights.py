@@ -81,6 +81,9 @@ def lay(measured, folder, runs, engine=None):
     them can go on; returns their names, DATASET/LENGTH/STAGE. A stage needs the file that its record names, to the byte: a student's,
     which has lost layers, is not laid. engine: of one alone. Raises UserError where another run of such a stage lies in `runs`, and
     where there is none to lay."""
+    for place in (Path(folder), Path(measured) / "records" / (engine or "")):
+        if not place.is_dir():
+            raise UserError(f"{shown(place)} is no folder: none is laid")
     kept = {sha256(path): path for path in Path(folder).glob(f"*/*{KEPT_AS}")}
     laid = []
     for path in sorted((Path(measured) / "records").glob(f"{engine or '*'}/*/*/*/record.json")):
