@@ -12,7 +12,7 @@ from conftest import MAKE, ROOT, command, copy_of_runs, one_line
 from hkd.base.cli import UserError
 from hkd.base.files import sha256
 from hkd.results import engines_apart, page_tables
-from hkd.results.collected import KEPT, collect
+from hkd.results.collected import KEPT, collect, kept_in, sheets
 from hkd.stages import answers, records
 
 MEASURED = ROOT / "results/measured"
@@ -45,6 +45,17 @@ def collected(paper_runs, tmp_path_factory):
     done = command(MAKE, "--measured", out, "--collect", runs, "--engine", "caffe", check=0)
     assert f"{len(list(runs.glob('*/*/*')))} records" in done.stdout
     return out
+
+
+def test_a_teacher_by_itself_has_a_table_at_the_paper_s_own_length_alone(tmp_path):
+    """What learns alone may belong to the tables of other pairs, so that a shorter length waits for what a teacher taught."""
+    cifar10 = "records/torch-bf16/cifar10"
+    taught, alone = ("r14-teacher", "r14-r8-kd-net1"), ("r14-teacher", "r8-baseline-net1")
+    for length, stages in {"full-seed1": alone, "scale0.03125-seed2": taught, "scale0.03125-seed3": alone}.items():
+        for stage in stages:
+            shutil.copytree(MEASURED / cifar10 / length / stage, tmp_path / cifar10 / length / stage)
+    titles = [sheet.title for sheet in sheets(kept_in(tmp_path))["all-cifar10"]]
+    assert len(titles) == 2 and titles[0].endswith(": full length") and titles[1].endswith(", seed 2")
 
 
 def test_what_is_kept_is_made_again_to_the_same_bytes(tmp_path):

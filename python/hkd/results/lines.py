@@ -96,10 +96,10 @@ def of_target(target, runs):
 
 def sections(views, lines_of):
     """[(views.View, [Line])] of the lines_of(runs) of each View, in their order: of those in which something was taught by a teacher,
-    since what learns alone may belong to other tables; without any, of the first in which something was run, or the first. All but
-    the first have only the rows that were run."""
+    since what learns alone may belong to other tables, or in which the teacher has the paper's own length; without any, of the first
+    in which something was run, or the first. All but the first have only the rows that were run."""
     found = [(view, lines_of(view.runs)) for view in views]
-    kept = [(view, same) for view, same in found if taught(same)]
+    kept = [(view, same) for view, same in found if taught(same) or (view.scale == 1 and has_teacher(same))]
     if not kept:
         kept = [next(((view, same) for view, same in found if any(line.done for line in same)), found[0])]
     return [kept[0], *((view, [line for line in same if line.done]) for view, same in kept[1:])]
@@ -108,6 +108,11 @@ def sections(views, lines_of):
 def taught(found):
     """Whether one of some Lines that was run needs its experiment's teacher."""
     return any(line.done and line.taught for line in found)
+
+
+def has_teacher(found):
+    """Whether one of some Lines that was run is its experiment's teacher."""
+    return any(line.done and line.row.method == "" for line in found)
 
 
 def all_iterations(stages):

@@ -79,16 +79,20 @@ def foot(target, found):
         f"Measured: {target.measure} of the last iterate on the test set, mean, standard deviation and number of nets; the best "
         f"test beside it was used for nothing. Engine: {'; '.join(engines)}. Hardware: {'; '.join(hardware)}.{of_ensembles}"
     )
-    tested = (
-        f"Against the proposed method, {TITLES[best.row.method]}: less proposed is the difference net by net, mean ± standard "
-        f"deviation of the pairs; p is that of a two-sided Welch t-test of the last iterates; p, Holm is corrected for all tests of "
-        f"this table. {PAIRS} {significance.sign_flip_bound(NETS)}"
-    )
     repeated = ", ".join(line.row.heading for line in found if line.repeated)
     said = [
         f"{repeated}: nets with the same weights, since nothing in their training is random; they are one net, and have no p."
     ]
-    return [measured, *([tested] if best else []), *(said if repeated else []), *left_out]
+    return [measured, *([_tested(best)] if best else []), *(said if repeated else []), *left_out]
+
+
+def _tested(best):
+    """The paragraph on what stands beside the proposed method's Line."""
+    return (
+        f"Against the proposed method, {TITLES[best.row.method]}: less proposed is the difference net by net, mean ± standard "
+        f"deviation of the pairs; p is that of a two-sided Welch t-test of the last iterates; p, Holm is corrected for all tests of "
+        f"this table. {PAIRS} {significance.sign_flip_bound(NETS)}"
+    )
 
 
 def elsewhere(found):
