@@ -79,7 +79,7 @@ def parser():
         "--precision",
         default="fp32",
         choices=(*choice.PRECISIONS, choice.AUTO),
-        help="of --engine torch; auto: bf16 where this CPU has instructions for it; default fp32",
+        help="of --engine torch; auto: bf16 where this CPU is faster with it; default fp32",
     )
     p.add_argument(
         "--memo",

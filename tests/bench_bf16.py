@@ -2,8 +2,8 @@
 answers are kept, beside a hand-written bfloat16 port (bf16_port.py), as it is and through torch.compile. In processes of their
 own, with one thread and with two, in interleaved rounds. Never part of a test.
 
-The limit is the time of the network's convolutions alone, each by itself in bfloat16: of what learns forward and for both
-gradients, of a teacher forward.
+The limit is the time of the network's convolutions alone, each by itself, of bfloat16 maps as the engine computes them here: of what
+learns forward and for both gradients, of a teacher forward.
 """
 
 import importlib.util
@@ -150,18 +150,19 @@ def convolutions(stage, threads):
 
 def _convolution(shape, kernel, stride, pad, frozen, first):
     import torch
-    import torch.nn.functional as F
 
-    like = {"dtype": torch.bfloat16}
-    x = torch.randn(shape, **like).to(memory_format=torch.channels_last)
-    w = torch.randn(kernel, **like).to(memory_format=torch.channels_last)
-    y = F.conv2d(x, w, stride=stride, padding=pad)
-    where = (None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1)
+    from hkd.engines.torch import convolutions
+
+    x, w = (
+        torch.randn(size).bfloat16().to(memory_format=torch.channels_last).requires_grad_(not frozen)
+        for size in (shape, kernel)
+    )
+    above = convolutions.convolution(x, w, None, stride, pad).detach()
 
     def passes():
-        F.conv2d(x, w, stride=stride, padding=pad)
+        y = convolutions.convolution(x, w, None, stride, pad)
         if not frozen:
-            torch.ops.aten.convolution_backward(y, x, w, *where, [not first, True, False])
+            torch.autograd.grad(y, [w] if first else [x, w], above)
 
     times = []
     for _ in range(12):

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
-from hkd.engines.torch import fused, get_solver, layers, steps
+from hkd.engines.torch import convolutions, fused, get_solver, layers, steps
 
 CPU = Device((), 1, "")
 WIDTHS = (16, 32, 64, 20, 80, 3)  # whole blocks of 16 channels, and rests
@@ -269,14 +268,30 @@ def test_it_is_compiled_once_a_machine(tmp_path):
 
 
 class TestAuto:
-    def test_it_is_bf16_where_the_cpu_has_instructions_for_it(self):
-        has = devices.bf16_instructions()
+    @pytest.mark.parametrize(
+        ("line", "fast"),
+        [
+            ("flags\t\t: fpu avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_tile", True),  # Sapphire Rapids
+            ("flags\t\t: fpu avx512f avx512_bf16 avx512_fp16", False),  # the same where AMX is hidden
+            ("flags\t\t: fpu avx512f avx512_bf16", True),  # Cooper Lake, Zen 4 and 5
+            ("flags\t\t: fpu avx2 avx512f", False),
+            ("Features\t: fp asimd bf16 i8mm", True),  # Arm
+            ("model name\t: bf16", False),
+        ],
+    )
+    def test_where_the_cpu_is_faster_with_it(self, line, fast, tmp_path):
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+        assert devices.bf16_is_fast(tmp_path / "cpuinfo") is fast
+        assert devices.bf16_is_fast(tmp_path / "none") is False
+
+    def test_it_is_bf16_there_else_fp32(self):
+        fast = devices.bf16_is_fast()
         precision, note = choice.settled("auto", "torch", CPU)
-        assert (precision, bool(note)) == (("bf16", False) if has else ("fp32", True))
-        assert has == bool({"avx512_bf16", "amx_bf16", "bf16"} & set(Path("/proc/cpuinfo").read_text().split()))
+        assert (precision, bool(note)) == (("bf16", False) if fast else ("fp32", True))
 
     def test_bf16_by_name_is_bf16(self):
-        assert choice.settled("bf16", "torch", CPU)[0] == "bf16"
+        precision, note = choice.settled("bf16", "torch", CPU)
+        assert (precision, bool(note)) == ("bf16", not devices.bf16_is_fast())
 
     def test_it_is_fp32_for_caffe_and_on_a_gpu(self):
         assert choice.settled("auto", "caffe", CPU) == ("fp32", "")
@@ -293,3 +308,37 @@ def test_rounding_is_to_the_nearest_and_ties_to_even():
     # One rounding for a product and a sum together, as the compiled code does.
     expected = torch.addcmul(shift.double(), x.double(), factor.double()).float().bfloat16()
     assert (y == expected).float().mean() > 0.9999
+
+
+class TestConvolutions:
+    """By the processor's own instructions and in float32: of the same numbers, each product exact in float32."""
+
+    @pytest.mark.parametrize("fast", [True, False])
+    @pytest.mark.parametrize(("stride", "pad", "size"), [(1, 1, 3), (2, 1, 3), (1, 0, 1)])
+    def test_against_float64(self, fast, stride, pad, size, monkeypatch):
+        monkeypatch.setattr(convolutions, "is_fast", lambda: fast)
+        x = maps(16, size=9).requires_grad_()
+        weight, bias = (torch.randn(shape).requires_grad_() for shape in ((32, 16, size, size), (32,)))
+        y = convolutions.convolution(x, weight, bias, stride, pad)
+        assert y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last)
+        above = torch.randn_like(y)
+        found = torch.autograd.grad(y, (x, weight, bias), above)
+        assert [g.dtype for g in found] == [torch.bfloat16, torch.float32, torch.float32]
+        exactly = [t.detach().bfloat16().double().requires_grad_() for t in (x, weight, bias)]
+        expected = torch.nn.functional.conv2d(*exactly, stride, pad)
+        assert apart(y, expected) < 4e-3
+        for ours, theirs in zip(found, torch.autograd.grad(expected, exactly, above.double()), strict=True):
+            assert apart(ours, theirs) < 1e-2
+
+    @pytest.mark.parametrize("fast", [True, False])
+    @pytest.mark.parametrize("relu", [True, False])
+    @pytest.mark.parametrize("summed", [True, False])
+    def test_a_folded_one_against_float64(self, fast, relu, summed, monkeypatch):
+        monkeypatch.setattr(convolutions, "is_fast", lambda: fast)
+        x, other = maps(16), maps(16, seed=2) if summed else None
+        weight, bias = torch.randn(16, 16, 3, 3), torch.randn(16)
+        with torch.no_grad():
+            y = convolutions.Folded(x, weight, bias, 1, 1)(x, other, relu)
+        exactly = (t.bfloat16().double() for t in (x, weight, bias))
+        expected = torch.nn.functional.conv2d(*exactly, 1, 1) + (other.double() if summed else 0)
+        assert y.dtype == torch.bfloat16 and apart(y, expected.relu() if relu else expected) < 4e-3

@@ -12,7 +12,17 @@ import time
 import pytest
 
 from conftest import ROOT, RUN, SCALE, command, one_line, run_stage
-from drivers import begin, begin_stage, finish, log, snapshots_in, stage_to_stop, wait_for, wait_for_a_snapshot
+from drivers import (
+    begin,
+    begin_stage,
+    children_of,
+    finish,
+    log,
+    snapshots_in,
+    stage_to_stop,
+    wait_for,
+    wait_for_a_snapshot,
+)
 from hkd.base.files import sha256
 
 LOG_TO = ("--log-to", "tensorboard")
@@ -101,7 +111,14 @@ class TestWatch:
                 shown += os.read(ours, 1 << 16).decode(errors="replace")
             return words in shown
 
+        # The table is drawn every two seconds, and a fast machine may need less for the whole run: it waits until it was seen.
+        wait_for_a_snapshot(training, stage_to_stop(tmp_path))
+        trained_by = [int(pid) for pid in children_of(training)]
+        for pid in trained_by:
+            os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: reads("training"))
+        for pid in trained_by:
+            os.kill(pid, signal.SIGCONT)
         finish(training)
         wait_for(lambda: reads("finished"))
         watching.send_signal(signal.SIGINT)

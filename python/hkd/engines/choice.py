@@ -12,7 +12,7 @@ from hkd.networks import prototxt
 
 ENGINES = ("caffe", "torch")
 PRECISIONS = ("fp32", "tf32", "bf16")
-AUTO = "auto"  # bf16 on a CPU with instructions for it, else fp32
+AUTO = "auto"  # bf16 on a CPU that is faster with it, else fp32
 
 
 def label(engine, precision, gpus=1):
@@ -86,11 +86,12 @@ def settled(precision, engine, device):
     """The precision that `precision`, of PRECISIONS or AUTO, comes to here, and a line for the user or ''."""
     if precision not in (AUTO, "bf16") or engine != "torch" or device.gpus:
         return ("fp32" if precision == AUTO else precision), ""
-    if devices.bf16_instructions():
+    if devices.bf16_is_fast():
         return "bf16", ""
+    why = "this CPU multiplies bf16 numbers no faster than fp32 ones"
     if precision == AUTO:
-        return "fp32", "this CPU has no bf16 instructions: --precision auto is fp32 here"
-    return "bf16", "this CPU has no bf16 instructions: --precision bf16 is slower here than fp32"
+        return "fp32", f"{why}: --precision auto is fp32 here"
+    return "bf16", f"{why}: --precision bf16 saves no time here"
 
 
 # glibc gives a freed map back to the kernel, which has to clear its pages when the next one is asked for: a fifth of an

@@ -159,21 +159,6 @@ def crops(images, chosen, tops, lefts, mirrored, mean, size):
     return made.transpose(0, 3, 1, 2)
 
 
-def packed(weight, shape, stride, pad):
-    """The weights of `convolution` for maps of a shape in the order that oneDNN computes them in, which it else makes at each call."""
-    return torch.ops.mkldnn._reorder_convolution_weight(weight, [pad] * 2, [stride] * 2, [1, 1], 1, list(shape))
-
-
-def convolution(x, weight, bias, stride, pad, other=None, relu=False):
-    """relu(convolution + bias + other) in one call of oneDNN's, which adds and cuts off what it just made; for no gradient.
-    weight: as it is, or packed."""
-    where = ([pad, pad], [stride, stride], [1, 1], 1)
-    kernel = torch.ops.mkldnn._convolution_pointwise
-    if other is None:
-        return kernel(x, weight, bias, *where, "relu" if relu else "none", [], "")
-    return kernel.binary(x, other, weight, bias, *where, "add", 1.0, "relu" if relu else None, [], "")
-
-
 class Halved(torch.autograd.Function):
     """Option A's shortcut: every second pixel of a map, and as many channels of zeros again."""
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from caffe.proto import caffe_pb2
 
-from hkd.engines.torch import fused
+from hkd.engines.torch import convolutions, fused
 from hkd.engines.torch.fields import number, one_of
 
 FLT_MIN = torch.finfo(torch.float32).tiny
@@ -68,14 +68,8 @@ def _convolution_blobs(p, x):
 )  # fmt: skip
 def convolution(p, w, x):
     """N x channels x height x width; group, dilation and a kernel of two sizes are refused (conv_layer.cpp)."""
-    weight, *bias = (blob.to(x[0].dtype) for blob in w)
-    return F.conv2d(
-        x[0],
-        weight,
-        bias[0] if p.bias_term else None,
-        stride=number(p.stride, 1, "convolution", "stride"),
-        padding=number(p.pad, 0, "convolution", "pad"),
-    )
+    stride, pad = number(p.stride, 1, "convolution", "stride"), number(p.pad, 0, "convolution", "pad")
+    return convolutions.convolution(x[0], w[0], w[1] if p.bias_term else None, stride, pad)
 
 
 def _inner_product_blobs(p, x):

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from hkd.base.cli import UserError
 from hkd.base.files import shown
-from hkd.engines.torch import fused, fusion, instance_weights, layers, steps
+from hkd.engines.torch import convolutions, fused, fusion, instance_weights, layers, steps
 from hkd.engines.torch.blobs import Blob, array, filled, proto, shape_text
 from hkd.engines.torch.built import Built
 from hkd.engines.torch.data import Feed
@@ -243,7 +243,7 @@ class Net:
             "bf16": self.bf16,
             "torch": torch.__version__,
             "processor": hashlib.sha256(fused.processor().encode()).hexdigest(),
-            "passes": hashlib.sha256(fused.SOURCE.read_bytes()).hexdigest(),
+            "passes": hashlib.sha256(fused.SOURCE.read_bytes() + convolutions.SOURCE.read_bytes()).hexdigest(),
         }
 
     @property

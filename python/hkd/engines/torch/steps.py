@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hkd.engines.torch import fused, layers, memo
+from hkd.engines.torch import convolutions, fused, layers, memo
 from hkd.engines.torch.fields import number
 
 AGAIN = " again"
@@ -89,22 +89,14 @@ class Folded(Summable):
         super().__init__(chain, 3)
         self.conv, self.bn, self.scale = chain[:3]
         self.bottom = self.conv.layer.bottom[0]
-        self.weights = None
+        self.folded = None
 
     def __call__(self, tensors):
         x, other = tensors[self.bottom], tensors[self.other] if self.other else None
-        p = self.conv.own
-        stride, pad = number(p.stride, 1, "", ""), number(p.pad, 0, "", "")
-        on_cpu = x.dtype == torch.bfloat16 and x.device.type == "cpu"
-        if self.weights is None:
-            weight, bias = (blob.to(x.dtype) for blob in self._fold())
-            self.weights = fused.packed(weight, x.shape, stride, pad) if on_cpu else weight, bias
-        if on_cpu:
-            made = fused.convolution(x, *self.weights, stride, pad, other, self.relu)
-        else:
-            made = F.conv2d(x, *self.weights, stride=stride, padding=pad)
-            made = F.relu_(made) if self.relu else made
-        tensors[self.top] = made
+        if self.folded is None:
+            p = self.conv.own
+            self.folded = convolutions.Folded(x, *self._fold(), number(p.stride, 1, "", ""), number(p.pad, 0, "", ""))
+        tensors[self.top] = self.folded(x, other, self.relu)
 
     @torch.no_grad()
     def _fold(self):
@@ -114,7 +106,7 @@ class Folded(Summable):
         return weight.to(memory_format=torch.channels_last), self.scale.blobs[1] - mean * factor
 
     def changed(self):
-        self.weights = None
+        self.folded = None
 
 
 class Halved(torch.autograd.Function):
