@@ -87,13 +87,14 @@ def parser():
         "--weights",
         type=Path,
         metavar="FOLDER",
-        help="of --collect: keep the weights of teachers, and of stages 1 and proposed students of the paper's own length, in FOLDER",
+        help="of --collect: keep the weights of teachers, and of stages 1 and proposed students of the paper's own length, and the last "
+        "snapshot of its unfinished stages, in FOLDER",
     )
     p.add_argument(
         "--lay",
         type=Path,
         metavar="RUNS",
-        help="of --weights: only lay the teachers and stages 1 of FOLDER, with their records, into RUNS, for runs to go on from",
+        help="of --weights: only lay the teachers, stages 1 and unfinished stages of FOLDER, with their records, into RUNS, for runs to go on",
     )
     p.add_argument(
         "--pages",

@@ -34,8 +34,16 @@ def test_together_they_are_small():
     assert sum(path.stat().st_size for path in KEPT) <= MOST
 
 
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory):
+    """A runs folder of all that is kept with the project."""
+    runs = tmp_path_factory.mktemp("laid")
+    command(MAKE, "--measured", ROOT / "results/measured", "--weights", WEIGHTS, "--lay", runs, check=0)
+    return runs
+
+
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-def test_the_index_has_its_record_and_its_digest(path):
+def test_the_index_has_its_record_and_its_digest(path, laid):
     _, _, stage, Pc, iterations, engine, seed, place, digest = row(path)
     record = records.read_record(ROOT / place)
     assert digest == sha256(path) and (record["scale"] == 1 or record["kind"] == "teacher")
@@ -48,7 +56,8 @@ def test_the_index_has_its_record_and_its_digest(path):
     )
     assert (stage, Pc, iterations, engine, seed) == shown
     if Pc == "-":  # a stage 1, which is there to go on from
-        assert digest == record["digests"][records.FINAL]
+        stage = laid / (ROOT / place).relative_to((ROOT / place).parents[2])
+        assert sha256(stage / records.FINAL) == record["digests"][records.FINAL]
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +154,13 @@ def test_a_runs_folder_is_laid_of_what_is_kept_and_goes_on(fashion, tmp_path):
     train = (RUN, "--experiment", EXPERIMENT, "--data", fashion, "--method", "layerwise", "--stage", "kd", *short)
     command(*train, "--runs", first, check=0)
     command(MAKE, "--measured", measured, "--collect", first, "--weights", kept, check=0)
+    (weights,) = kept.glob("*/*-teacher*")
+    hints = sorted(kept.glob("*/*-hint*"))
+    whole = [next(first.glob(f"*/*/{path.stem}")) / records.FINAL for path in hints]
+    assert all(path.stat().st_size < own.stat().st_size for path, own in zip(hints, whole, strict=True))
     lay = (MAKE, "--measured", measured, "--weights", kept, "--lay", second)
     assert command(*lay, check=0).stdout.startswith("4 stages in")
+    assert all(sha256(second / own.relative_to(first)) == sha256(own) for own in whole)
     assert command(*train, "--runs", second, "--dry-run", check=0).stdout.count("finished, used again") == 4
     command(*train, "--runs", second, check=0)
     ends = [next(runs.glob("*/*/*-kd-net1*")) / records.FINAL for runs in (first, second)]
@@ -156,6 +170,11 @@ def test_a_runs_folder_is_laid_of_what_is_kept_and_goes_on(fashion, tmp_path):
     teacher = next((tmp_path / "third").glob("*/*/r14w4-teacher*"))
     records.write_record(teacher, {**records.read_record(teacher), "seconds": 1.0})
     one_line(command(*lay[:-1], tmp_path / "third"), "is another run than", "r14w4-teacher")
+    hints[0].write_bytes(hints[0].read_bytes()[:-9])
+    one_line(command(*lay[:-1], tmp_path / "fourth"), hints[0].name, "torn", "delete it")
+    hints[0].unlink()
+    weights.unlink()
+    one_line(command(*lay[:-1], tmp_path / "fifth"), "none is laid")  # a stage 1 is whole with its teacher alone
 
 
 def test_of_a_scaled_run_the_teacher_is_kept_and_laid(fashion, tmp_path):

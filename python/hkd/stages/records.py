@@ -189,6 +189,11 @@ def note_finished(folder, record):
     _write_note(folder, record["stage"], record["experiment"], record["digests"]["stage"], record["iterations"], {})
 
 
+def note_begun(folder, note):
+    """Writes the stage.json of a stage that is brought elsewhere with a snapshot alone: its files are made again there. note: its own."""
+    _write_note(folder, **{**note, "files": {}})
+
+
 def _write_note(folder, stage, experiment, digest, iterations, files):
     note = {"stage": stage, "experiment": experiment, "digest": digest, "iterations": iterations, "files": files}
     write_whole(folder / "stage.json", json.dumps(note, indent=1) + "\n")

@@ -35,6 +35,7 @@ _NOTE = shapes.Shape(
         },
         {
             "engines": {"type": "array", "items": {"type": "string"}},
+            "hardware": {"type": "array", "items": {"type": "string"}},
             "answered": {"type": "array", "items": shapes.COUNT, "minItems": 2, "maxItems": 2},
         },
     )
@@ -81,7 +82,7 @@ class Snapshots:
         note = {"digest": self.digest, "iteration": solver.iter, **extra}
         note["sha256"] = {name: sha256(partial / name) for name in (WEIGHTS, STATE, *files)}
         write_whole(partial / NOTE, json.dumps(note))
-        final = self.folder / f"iter_{solver.iter:07d}"
+        final = self.folder / name_at(solver.iter)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         sync_folder(self.folder)
@@ -132,6 +133,19 @@ class Snapshots:
 
     def _folders(self):
         return _folders(self.folder)
+
+
+def name_at(iteration):
+    """The folder of the snapshot at an iteration."""
+    return f"iter_{iteration:07d}"
+
+
+def read_note(folder):
+    """The snapshot.json in `folder`. Raises UserError for a damaged one."""
+    try:
+        return _NOTE.parse((folder / NOTE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown(folder / NOTE)} is damaged ({error}): delete {shown(folder)}") from None
 
 
 def iteration(folder):

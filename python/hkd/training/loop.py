@@ -16,7 +16,7 @@ from hkd.base import signals
 from hkd.base.cli import UserError
 from hkd.base.files import naming, shown, write_whole
 from hkd.base.progress import Progress
-from hkd.engines import choice, parallel
+from hkd.engines import choice, devices, parallel
 from hkd.networks import solvers
 from hkd.paper import stated
 from hkd.stages import answers, finals, records
@@ -59,7 +59,7 @@ class Training:
         self.sums, self.count = {}, 0  # losses since the last line of the log
         self.seconds, self.sessions = 0.0, 1
         self.engine = choice.label(job.how.engine, job.how.precision, len(job.how.device.gpus))
-        self.engines = []  # of earlier sessions
+        self.engines, self.hardware = [], []  # of earlier sessions
         self.answered_before = (0, 0)  # in earlier sessions, as Solver.answered
         self.answers = answers.Answers()  # of the last test
         self.curves = curves.of(job.how.log_to, folder)
@@ -115,11 +115,8 @@ class Training:
         self.snapshots.restore(snapshot, self.solver)
         done = note["iteration"]
         self.sums, self.count = note["sums"], note["count"]
-        self.seconds, self.sessions, self.engines = (
-            note["seconds"],
-            note["sessions"] + 1,
-            note.get("engines", ["caffe"]),
-        )
+        self.seconds, self.sessions = note["seconds"], note["sessions"] + 1
+        self.engines, self.hardware = note.get("engines", ["caffe"]), note.get("hardware", [])
         self.answered_before = note.get("answered", (0, 0))
         kept = [line for line in records.read_log(self.folder) if line["iteration"] <= done]
         if done == self.stage.iterations:  # the last test is made again, for its answers
@@ -229,6 +226,7 @@ class Training:
                 "seconds": self.clock(),
                 "sessions": self.sessions,
                 "engines": self.all_engines(),
+                "hardware": self.all_hardware(),
                 "answered": self.answered(),
             },
             self.beside.files(),
@@ -237,6 +235,10 @@ class Training:
     def all_engines(self):
         """The engines that trained it, in the order of their first sessions."""
         return list(dict.fromkeys([*self.engines, self.engine]))
+
+    def all_hardware(self):
+        """The processors that trained it, in the same order."""
+        return list(dict.fromkeys([*self.hardware, devices.hardware(self.job.how.device)]))
 
     def answered(self):
         """(images that a teacher whose answers may be kept was asked for, those of them whose answer was kept)."""

@@ -43,7 +43,7 @@ def record_of(training):
         "engine": "+".join(training.all_engines()),
         "device": str(training.job.how.device),
         "deterministic": choice.deterministic(training.job.how.engine, training.job.how.device),
-        "hardware": devices.hardware(training.job.how.device),
+        "hardware": ", then ".join(training.all_hardware()),
         "settings": {
             key: value
             for key, value in asdict(stage.settled).items()

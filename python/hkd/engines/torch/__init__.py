@@ -7,6 +7,7 @@
     fusion.py   which layers run as one                                       steps.py   what then runs
     fused.py    several layers in one pass over a map, compiled               plain.py   an exported student, in plain PyTorch
     memo.py     a teacher's answers, kept                                     instance_weights.py  hint-dynamic KD's layer
+    convolutions.py  by bfloat16's instructions, or in float32
 
 It offers what the driver uses of pycaffe: get_solver(path) gives a solver with net, test_nets, iter, step, snapshot and
 restore; a net has blobs, params, forward, copy_from and share_with. caffemodels and solverstates are Caffe's own.
