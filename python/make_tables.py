@@ -229,9 +229,13 @@ def make_measured(options):
     if options.lay:
         return lay(options)
     if options.collect:
-        print(f"{collected.collect(options.collect, options.measured)} records from {shown(options.collect)}")
-        if options.weights:
-            weights.keep(options.collect, options.weights)
+        count = collected.collect(options.collect, options.measured)
+        begun = weights.keep(options.collect, options.weights) if options.weights else []
+        if not count and not begun:
+            runs = shown(options.collect)
+            raise UserError(f"no finished stage in {runs}: see run_stage.py --status --runs {runs}")
+        unfinished = f", and {len(begun)} unfinished: {', '.join(begun)}" if begun else ""
+        print(f"{count} records from {shown(options.collect)}{unfinished}")
     kept = collected.kept_in(options.measured, options.engine)
     # First: drawing takes longer.
     texts = page_tables.renewed(options.pages, collected.sheets(kept)) if options.pages else {}

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -47,6 +48,14 @@ def collect(runs, folder):
 
 def lay(folder, runs, **options):
     return command(MAKE, "--measured", folder / "measured", "--weights", folder / "weights", "--lay", runs, **options)
+
+
+def first_snapshot(process, runs, name):
+    """Waits for a stage's first snapshot; returns its folder."""
+    while not (found := list((runs / LENGTH).glob(f"{name}/snapshots/iter_*"))):
+        assert process.poll() is None, "it ended before"
+        time.sleep(0.05)
+    return found[0].parents[1]
 
 
 def test_it_ends_elsewhere_in_the_bytes_of_a_run_that_was_never_stopped(stopped, fashion, tmp_path):
@@ -116,6 +125,44 @@ def test_what_is_damaged_is_one_line(stopped, tmp_path):
     one_line(lay(folder, tmp_path / "b"), "snapshot.json is damaged", "delete")
     (kept / "snapshot.json").unlink()
     one_line(lay(folder, tmp_path / "c"), "snapshot.json is damaged", "delete")
+
+
+def test_a_first_stage_on_its_way_is_kept_too(stopped, fashion, tmp_path):
+    """Of a runs folder in which nothing is finished."""
+    shutil.copytree(stopped / "measured", tmp_path / "measured")
+    words = (
+        "--experiment",
+        EXPERIMENT,
+        "--stage",
+        "teacher",
+        "--set",
+        "max_iter=5000",
+        "--set",
+        "stepvalue=9,99",
+        "--data",
+        fashion,
+    )
+    process = begin(RUN, *words, "--runs", tmp_path / "runs", "--snapshot-seconds", "0.2")
+    teacher = first_snapshot(process, tmp_path / "runs", "*-teacher*")
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    name = f"{LENGTH}/{teacher.name}"
+    assert (
+        f"0 records from {tmp_path / 'runs'}, and 1 unfinished: {name}" in collect(tmp_path / "runs", tmp_path).stdout
+    )
+    assert lay(tmp_path, tmp_path / "laid", check=0).stdout.splitlines()[1:] == [f"  {name}"]
+
+
+def test_of_other_people_s_teacher_nothing_is_kept(stopped, fashion, tmp_path):
+    """Their weights are under their license: without these a snapshot cannot be made whole."""
+    teacher = next((stopped / "runs" / LENGTH).glob("*-teacher*")) / records.FINAL
+    process = begin(*train(fashion, tmp_path / "runs"), "--teacher-weights", teacher)
+    first_snapshot(process, tmp_path / "runs", "*-kd-net1*")
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert "teacher of" in collect(tmp_path / "runs", tmp_path).stdout
+    assert not list((tmp_path / "weights").rglob("*.caffemodel"))
+    assert "Unfinished" not in (tmp_path / "weights/README.md").read_text()
 
 
 def test_without_its_teacher_it_is_not_laid(stopped, tmp_path):

@@ -53,10 +53,6 @@ def collect(runs, folder):
             raise UserError(f"{shown(kept)} has another record than {shown(path.parent)}: delete the one that is wrong")
         answers = [FILE] if (record["dataset"], record["stage"]) in of_ensembles else []
         found.append((path.parent, kept, (*KEPT, *answers)))
-    if not found:
-        raise UserError(
-            f"no finished stage in {shown(Path(runs))}: see run_stage.py --status --runs {shown(Path(runs))}"
-        )
     for source, kept, names in found:
         kept.mkdir(parents=True, exist_ok=True)
         for name in names:

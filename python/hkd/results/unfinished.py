@@ -23,8 +23,9 @@ ABOUT = (
 
 def keep(runs, folder):
     """Copies the newest snapshot of every stage of the paper's own length under `runs` that was begun to FOLDER/DATASET/LENGTH/STAGE
-    in `folder`, and takes away that of one which is finished by now. Raises UserError rather than replace another run's, or one that
-    is further on."""
+    in `folder`, and takes away that of one which is finished by now; returns their names. Raises UserError rather than replace another
+    run's, or one that is further on."""
+    names = []
     for note_path in sorted(Path(runs).glob("*/full-seed*/*/stage.json")):
         stage = note_path.parent
         kept = Path(folder) / FOLDER / stage.relative_to(runs)
@@ -34,38 +35,56 @@ def keep(runs, folder):
             shutil.rmtree(kept, ignore_errors=True)
         elif is_locked(stage):
             print(f"note: {shown(stage)} is being trained: stop it first, and its snapshot is kept")
-        else:
-            _copy(stage, kept)
+        elif _keep(stage, kept):
+            names.append(str(stage.relative_to(runs)))
+    return names
 
 
-def _copy(stage, kept):
+def _keep(stage, kept):
+    """Whether the stage had a snapshot that could be kept."""
     note, found = records.read_note(stage), None
     if snapshots.iteration(stage / "snapshots"):
         found = snapshots.Snapshots(stage / "snapshots", note["digest"]).newest(print)
     if not found:
-        return
+        return False
     snapshot, state = found
-    if (kept / snapshots.NOTE).exists():
-        before = snapshots.read_note(kept)
-        if before["digest"] != state["digest"] or before["iteration"] > state["iteration"]:
-            raise UserError(
-                f"{shown(kept)} is another run than {shown(stage)}, or further on: delete the one that is wrong"
-            )
+    _require_no_other(kept, stage, state)
     partial = kept.with_name(f".{kept.name}")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(snapshot, partial)
-    # Without the folders of this machine, as a stage's final files are.
-    weights = finals.weights((snapshot / snapshots.WEIGHTS).read_bytes(), kept.parts[-3])
+    _strip(partial, state, dataset=kept.parts[-3])
+    _copy_log(stage, partial)
+    records.note_begun(partial, note)
+    if _whole(partial, kept, state) is None:
+        shutil.rmtree(partial)
+        print(f"note: the weights of the teacher of {shown(stage)} are not kept, so its snapshot is not either")
+        return False
+    shutil.rmtree(kept, ignore_errors=True)
+    partial.rename(kept)
+    return True
+
+
+def _require_no_other(kept, stage, state):
+    """Raises UserError where `kept` is of another run than the snapshot of `stage`, or further on."""
+    if not (kept / snapshots.NOTE).exists():
+        return
+    before = snapshots.read_note(kept)
+    if before["digest"] != state["digest"] or before["iteration"] > state["iteration"]:
+        raise UserError(
+            f"{shown(kept)} is another run than {shown(stage)}, or further on: delete the one that is wrong"
+        )
+
+
+def _strip(snapshot, state, dataset):
+    """Makes a snapshot's files what is kept of them: without the folders of this machine, as a stage's final files are, and without its
+    teacher's weights; its note has the checksums of the whole ones."""
+    weights = finals.weights((snapshot / snapshots.WEIGHTS).read_bytes(), dataset)
     momentum = finals.state((snapshot / snapshots.STATE).read_bytes())
     for name, content in ((snapshots.WEIGHTS, weights), (snapshots.STATE, momentum)):
         state["sha256"][name] = hashlib.sha256(content).hexdigest()
-    write_whole(partial / snapshots.WEIGHTS, slim.own_weights(weights))
-    write_whole(partial / snapshots.STATE, momentum)
-    write_whole(partial / snapshots.NOTE, json.dumps(state))
-    _copy_log(stage, partial)
-    records.note_begun(partial, note)
-    shutil.rmtree(kept, ignore_errors=True)
-    partial.rename(kept)
+    write_whole(snapshot / snapshots.WEIGHTS, slim.own_weights(weights))
+    write_whole(snapshot / snapshots.STATE, momentum)
+    write_whole(snapshot / snapshots.NOTE, json.dumps(state))
 
 
 def lay(folder, runs, engine=None):
@@ -80,7 +99,7 @@ def lay(folder, runs, engine=None):
         if (own / "stage.json").exists():
             _require_same(own, kept, state)
         else:
-            _lay(kept, own, state, sorted((Path(folder) / kept.parts[-3]).glob("*-teacher*.caffemodel")))
+            _lay(kept, own, state)
         laid.append(str(own.relative_to(runs)))
     return laid
 
@@ -92,8 +111,14 @@ def _require_same(own, kept, state):
         raise UserError(f"{shown(own)} is another run than {shown(kept)}, or behind it: lay into another folder")
 
 
-def _lay(kept, own, state, teachers):
-    weights = slim.whole(kept / snapshots.WEIGHTS, teachers, state["sha256"][snapshots.WEIGHTS])
+def _whole(folder, kept, state):
+    """The weights of the snapshot whose files are in `folder`, with those of a teacher that is kept beside `kept`; or None."""
+    teachers = sorted(kept.parents[3].glob(f"{kept.parts[-3]}/*-teacher*.caffemodel"))
+    return slim.whole(folder / snapshots.WEIGHTS, teachers, state["sha256"][snapshots.WEIGHTS])
+
+
+def _lay(kept, own, state):
+    weights = _whole(kept, kept, state)
     if weights is None:
         raise UserError(
             f"{shown(kept / snapshots.WEIGHTS)}: with no teacher's weights in {shown(kept.parents[3])} it is what the snapshot had: {slim.REMEDY}"
