@@ -97,13 +97,19 @@ def test_a_workflow_command(line):
     [
         pytest.param(c, marks=pytest.mark.slow if "--measure" in c else ())
         for c in COMMANDS
-        if "make_tables.py" in c and "--experiment" not in c
+        if "make_tables.py" in c and "--experiment" not in c and "--lay" not in c
     ],
 )
 def test_a_tables_command(line, paper_runs, tmp_path):
     words = [word for word in shlex.split(line)[2:] if word not in ("--scale", "0.01")]
     needs_torch(words)
     command("python/make_tables.py", *words, "--runs", paper_runs[0] / "runs", "--out", tmp_path, check=0)
+
+
+def test_what_is_kept_is_laid_by_the_page_s_command(tmp_path):
+    (line,) = {c for c in COMMANDS if "--lay" in c}
+    *words, runs = shlex.split(line)[2:]
+    assert runs == "runs" and " stages in " in command("python/make_tables.py", *words, tmp_path, check=0).stdout
 
 
 def test_the_costs_shown_are_the_costs_printed():
