@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from hkd.base.cli import UserError
-from hkd.base.files import shown, write_whole
+from hkd.base.files import sha256, shown, write_whole
 from hkd.base.locks import is_locked
 from hkd.results import slim
 from hkd.results.runs import SET_ASIDE
@@ -123,14 +123,21 @@ def _lay(kept, own, state):
         raise UserError(
             f"{shown(kept / snapshots.WEIGHTS)}: with no teacher's weights in {shown(kept.parents[3])} it is what the snapshot had: {slim.REMEDY}"
         )
-    own.mkdir(parents=True)
-    snapshot = own / "snapshots" / snapshots.name_at(state["iteration"])
+    for name, digest in state["sha256"].items():
+        if name != snapshots.WEIGHTS and not ((kept / name).exists() and sha256(kept / name) == digest):
+            raise UserError(f"{shown(kept / name)} is not what the snapshot had: {slim.REMEDY}")
+    if own.exists():
+        raise UserError(f"{shown(own)} is no stage's folder: move it elsewhere, or lay into another folder")
+    partial = own.with_name(f".{own.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    snapshot = partial / "snapshots" / snapshots.name_at(state["iteration"])
     snapshot.mkdir(parents=True)
     for name in (*state["sha256"], snapshots.NOTE):
         shutil.copyfile(kept / name, snapshot / name)
     write_whole(snapshot / snapshots.WEIGHTS, weights)
-    _copy_log(kept, own)
-    shutil.copyfile(kept / "stage.json", own / "stage.json")  # last: a folder with it is whole
+    _copy_log(kept, partial)
+    shutil.copyfile(kept / "stage.json", partial / "stage.json")
+    partial.rename(own)
 
 
 def _copy_log(one, other):

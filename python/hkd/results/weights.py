@@ -78,9 +78,9 @@ def _is_kept(record):
 
 def lay(measured, folder, runs, engine=None):
     """Lays stages whose weights are kept in `folder` into a runs folder, as if they had been trained there, so that what starts from
-    them can go on; returns their names, DATASET/LENGTH/STAGE. A stage gets the file that its record names, to the byte: a student's, which has
-    lost layers, is not laid. Unfinished ones are laid with their snapshot. engine: of one alone. Raises UserError where another run of such a stage lies in `runs`, and
-    where there is none to lay."""
+    them can go on; returns their names, DATASET/LENGTH/STAGE. A stage gets the file that its record names, to the byte: a student's,
+    which has lost layers, is not laid. Unfinished ones are laid with their snapshot. engine: of one alone. Raises UserError where
+    another run of such a stage lies in `runs`, and where there is none to lay."""
     for place in (Path(folder), Path(measured) / "records" / (engine or "")):
         if not place.is_dir():
             raise UserError(f"{shown(place)} is no folder: none is laid")
