@@ -4,6 +4,7 @@ import hashlib
 
 from caffe.proto import caffe_pb2
 
+from hkd.base.files import sha256
 from hkd.networks import resnet
 from hkd.stages import surgery
 
@@ -30,7 +31,7 @@ def own_weights(caffemodel):
 def whole(path, teachers, digest):
     """The bytes with a sha256 that the file at `path` comes to, as it is or with the weights of one of the `teachers` (caffemodels)
     put back; None where none of them gives it. Raises UserError for a file that is no caffemodel."""
-    if hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+    if sha256(path) == digest:
         return path.read_bytes()
     for teacher in teachers:
         blobs = {layer.name: layer.blobs for layer in surgery.read(teacher, REMEDY).layer}

@@ -49,8 +49,8 @@ def found(name, folder=FOLDER):
 
 def keep(runs, folder):
     """Copies the weights of every finished teacher under `runs`, and of stages 1 and proposed students of the paper's own length, to
-    folder/DATASET/STAGE.caffemodel (STAGE-scale0.125-seed2 of another length and seed); and what unfinished.keep keeps, whose names it returns. Raises
-    UserError rather than replace other weights."""
+    folder/DATASET/STAGE.caffemodel (STAGE-scale0.125-seed2 of another length and seed); and what unfinished.keep keeps, whose names it
+    returns. Raises UserError rather than replace other weights."""
     for path in sorted(Path(runs).glob("*/*/*/record.json")):
         record = records.read_record(path.parent)
         if SET_ASIDE.search(path.parent.name) or not _is_kept(record):
